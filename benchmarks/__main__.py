@@ -1,0 +1,45 @@
+"""Measure the package beside its peers: `make bench`."""
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+
+from benchmarks import report
+from benchmarks.deployment import deployed
+
+#: What is measured, and with which of the options.
+MEASUREMENTS = {
+    "intake": ("rounds", "seconds"),
+    "dispatch": ("rounds", "backlog"),
+    "latency": ("deliveries",),
+    "flood": ("requests", "seconds"),
+    "memory": ("number",),
+    "growth": ("rows", "rounds", "seconds", "backlog"),
+}
+
+
+def main() -> None:
+    """Run what was asked for and print a table for each."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}; default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each receiver's turn comes (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="how long one turn takes (%(default)s)")
+    parser.add_argument("--backlog", type=int, default=5_000, help="events to dispatch (%(default)s)")
+    parser.add_argument("--deliveries", type=int, default=100, help="deliveries to wait for (%(default)s)")
+    parser.add_argument("--requests", type=int, default=50_000, help="requests of the flood (%(default)s)")
+    parser.add_argument("--number", type=int, default=200_000, help="events through one process (%(default)s)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="events stored for growth (%(default)s)")
+    options = parser.parse_args()
+    if unknown := set(options.names) - MEASUREMENTS.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    with deployed() as deployment:
+        print(report.machine(deployment.database.version, deployment.broker.version))
+        for name in options.names or MEASUREMENTS:
+            # What it imports needs Django set up for the deployment's database.
+            measure: Callable[..., report.Table] = import_module(f"benchmarks.{name}").measure
+            given = {option: getattr(options, option) for option in MEASUREMENTS[name]}
+            print(f"\n{measure(deployment, **given)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

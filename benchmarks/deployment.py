@@ -1,0 +1,106 @@
+"""What is measured: the benchmarked project on a fresh database, its web server and its workers, one at a time."""
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import django
+import psutil
+from django.core.management import call_command
+
+from tests.rooms import broker_room, fresh_database
+from tests.servers import Server, free_port, provided
+from tests.stack import Program
+
+
+@dataclass
+class Deployment:
+    """The servers, and the environment that leads programs to them."""
+
+    database: Server
+    broker: Server
+    folder: Path
+
+    @contextmanager
+    def web(self, application: str, **environment: str) -> Iterator["Served"]:
+        """Gunicorn with two synchronous workers."""
+        port = free_port()
+        command = [sys.executable, "-m", "gunicorn", application, f"--bind=127.0.0.1:{port}", "--workers=2"]
+        command += ["--log-level=error", "--timeout=120", "--worker-tmp-dir=/dev/shm"]
+        program = self._program("gunicorn", command, environment, lambda _: _is_open(port))
+        with _running(program):
+            yield Served(f"http://127.0.0.1:{port}", program)
+
+    @contextmanager
+    def worker(self, *, processes: int = 2) -> Iterator[Program]:
+        """A Celery worker of so many processes."""
+        command = [sys.executable, "-m", "celery", "--app=benchmarks.celery", "worker", "--loglevel=INFO"]
+        command += [f"--concurrency={processes}", "--without-gossip", "--without-mingle"]
+        with _running(self._program("celery", command, {}, lambda new: " ready." in new)) as program:
+            yield program
+
+    def _program(self, name: str, command: list[str], environment: dict[str, str], is_ready: object) -> Program:
+        log = self.folder / f"{name}.log"
+        return Program(name, command, {**os.environ, **environment}, log, is_ready)  # type: ignore[arg-type]
+
+
+@dataclass
+class Served:
+    """A running web server."""
+
+    url: str
+    program: Program
+
+    def cpu_seconds(self) -> float:
+        """What its processes have used so far."""
+        return cpu_seconds(self.program)
+
+
+def cpu_seconds(program: Program) -> float:
+    """What a program and its children have used so far, in user and kernel mode."""
+    times = [process.cpu_times() for process in family(program)]
+    return sum(item.user + item.system for item in times)
+
+
+def family(program: Program) -> list[psutil.Process]:
+    """A program's process and those that it started."""
+    assert program.process is not None
+    parent = psutil.Process(program.process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+@contextmanager
+def deployed() -> Iterator[Deployment]:
+    """A fresh database with every receiver's tables; this process is set up to look into it."""
+    with ExitStack() as rooms:
+        database, broker = (rooms.enter_context(provided(name)) for name in ("postgres", "redis"))
+        room = rooms.enter_context(broker_room(broker))
+        folder = Path(rooms.enter_context(tempfile.TemporaryDirectory(prefix="bi-bench-")))
+        os.environ |= {
+            "BENCHMARK_QUEUE": room.queue,
+            "CELERY_BROKER_URL": room.url,
+            "DATABASE_URL": rooms.enter_context(fresh_database(database)),
+            "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+        }
+        django.setup()
+        call_command("migrate", verbosity=0, run_syncdb=True)
+        yield Deployment(database, broker, folder)
+
+
+@contextmanager
+def _running(program: Program) -> Iterator[Program]:
+    try:
+        program.start()
+        yield program
+    finally:
+        program.stop()
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,101 @@
+"""Dispatch: events a second from a backlog to their effects, ours beside one Celery task for each event."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from statistics import median
+
+from django.db.models import Max, Min
+
+from benchmarks import events
+from benchmarks.celery import app
+from benchmarks.deployment import Deployment
+from benchmarks.peers.models import Effect, Event, Registration
+from benchmarks.peers.tasks import process
+from benchmarks.registrations import registration
+from benchmarks.report import Table
+from django_bi_integration.models import ObjectState, ReceivedEvent
+from django_bi_integration.webhooks.receive import receive
+from django_bi_integration.webhooks.wake_up import TASK
+from tests.waiting import wait_until
+
+
+@dataclass
+class Contestant:
+    """One way to have effects, and its rates."""
+
+    name: str
+    fill: Callable[[int], None]
+    span: Callable[[], tuple[datetime, datetime, int]]
+    rates: list[float] = field(default_factory=list)
+
+
+def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
+    """Each drains a backlog of its own in each round, with two worker processes."""
+
+    contestants = [
+        Contestant("this package", fill_ours, span_ours),
+        Contestant("a task an event", fill_peer, span_peer),
+    ]
+    for _ in range(rounds):
+        for contestant in contestants:
+            clear()
+            contestant.fill(backlog)
+            with deployment.worker(processes=2):
+                wait_until(lambda c=contestant: c.span()[2] == backlog, timeout=600, every=0.2)
+            first, last, _done = contestant.span()
+            effects = Effect.objects.values("event_id").distinct().count(), Effect.objects.count()
+            if effects != (backlog, backlog):
+                raise RuntimeError(f"{contestant.name}: {effects} effects of {backlog} events")
+            contestant.rates.append(backlog / (last - first).total_seconds())
+    table = Table("Dispatch", ["receiver of one insert, two processes", "× a Celery task for each event", "events/s"])
+    for contestant in contestants:
+        ratio = median(mine / its for mine, its in zip(contestant.rates, contestants[-1].rates, strict=True))
+        table.add(contestant.name, f"{ratio:.1f}", f"{median(contestant.rates):.0f}")
+    return table
+
+
+def clear() -> None:
+    """Begin with empty tables."""
+
+    for model in (Effect, Event, ObjectState, ReceivedEvent):
+        model.objects.all().delete()
+
+
+def fill_ours(number: int) -> None:
+    """Store events, and send the wake-ups of two web processes."""
+
+    to = registration()
+    for body in islice(events.unique(), number):
+        receive(to, body)
+    for _ in range(2):
+        app.send_task(TASK)
+
+
+def span_ours() -> tuple[datetime, datetime, int]:
+    """When the first and the last were dispatched, and how many."""
+    done = ReceivedEvent.objects.filter(status="dispatched")
+    found = done.aggregate(first=Min("dispatched_at"), last=Max("dispatched_at"))
+    return found["first"], found["last"], done.count()
+
+
+def fill_peer(number: int) -> None:
+    """Store events, and ask for a task for each."""
+
+    registration, _ = Registration.objects.get_or_create(name="Dispatch")
+    for body in islice(events.unique(), number):
+        webhook = json.loads(body)["webhook"]
+        event = Event.objects.create(
+            registration=registration, event_id=webhook["id"], event_type=webhook["event_name"], payload=webhook
+        )
+        process.delay(event.pk)
+
+
+def span_peer() -> tuple[datetime, datetime, int]:
+    """When the first and the last were processed, and how many."""
+
+    done = Event.objects.filter(processed_at__isnull=False)
+    found = done.aggregate(first=Min("processed_at"), last=Max("processed_at"))
+    return found["first"], found["last"], done.count()

@@ -1,0 +1,36 @@
+"""The events that are sent: Big Interview's documented sample, 750 bytes of it, each with an id of its own."""
+
+import json
+from collections.abc import Iterator
+from itertools import count
+
+from django_bi_integration.events import INTERVIEW_CREATED
+from django_bi_integration.vendors import BIG_INTERVIEW
+
+SIZE = 750
+_numbers = count(1)
+
+
+def unique() -> Iterator[bytes]:
+    """Bodies of which no two have the same event id, interview or student."""
+    document = BIG_INTERVIEW.sample(INTERVIEW_CREATED, "@E@", "@S@")
+    document["webhook"]["api_id"] = "@I@"
+    document["webhook"]["api_object"]["id"] = "@N@"
+    document["webhook"]["api_object"]["category"] += " " * (SIZE - len(json.dumps(document)) - 28)
+    template = json.dumps(document)
+    for number in _numbers:
+        text = f"{number:010}"
+        yield (
+            template.replace("@E@", text)
+            .replace("@S@", f"s{text}")
+            .replace("@I@", str(number))
+            .replace('"@N@"', str(number))
+            .encode()
+        )
+
+
+def repeated(times: int) -> Iterator[bytes]:
+    """Each of them so many times, as a vendor whose deliveries are not acknowledged."""
+    for body in unique():
+        for _ in range(times):
+            yield body

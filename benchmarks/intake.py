@@ -1,0 +1,118 @@
+"""Intake: deliveries answered a second, ours beside its peers, in interleaved rounds."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import median
+
+from django.db import connection
+
+from benchmarks import events, load
+from benchmarks.deployment import Deployment, Served
+from benchmarks.peers.models import Event, Registration
+from benchmarks.registrations import KEY, registration
+from benchmarks.report import Table
+from django_bi_integration.models import ReceivedEvent
+
+Bodies = Callable[[], Iterator[bytes]]
+
+
+@dataclass
+class Contestant:
+    """One receiver under one load, and what was measured of it round after round."""
+
+    name: str
+    served: Served
+    path: str
+    stored: Callable[[], int]
+    bodies: Bodies = events.unique
+    copies: int = 1
+    rates: list[float] = field(default_factory=list)
+    slowest: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def measure(self, seconds: float) -> None:
+        """One round; raises AssertionError where what was answered is not what is stored."""
+        stored, cpu = self.stored(), self.served.cpu_seconds()
+        result = load.post(self.served.url + self.path, self.bodies(), key=KEY, seconds=seconds)
+        answered = result.statuses.total()
+        assert result.statuses == {200: answered}, f"{self.name} answered {dict(result.statuses)}"
+        new = self.stored() - stored
+        assert new * self.copies >= answered > (new - 1) * self.copies, (
+            f"{self.name}: {answered} answered, {new} stored"
+        )
+        self.rates.append(result.rate)
+        self.slowest.append(result.quantile(0.99))
+        self.cpu.append((self.served.cpu_seconds() - cpu) / answered * 1000)
+
+    def against(self, other: "Contestant") -> float:
+        """How many times the other's rate: the median of the rounds, each compared with itself."""
+        return median(mine / theirs for mine, theirs in zip(self.rates, other.rates, strict=True))
+
+
+def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestant]:
+    """Every receiver, ready to be posted to."""
+
+    peer = Registration.objects.create(name="Benchmark", key=KEY)
+    make_bare_table()
+    django = stack.enter_context(deployment.web("benchmarks.wsgi"))
+    alone = stack.enter_context(deployment.web("benchmarks.wsgi", CELERY_BROKER_URL="redis://127.0.0.1:1/0"))
+    bare = stack.enter_context(deployment.web("benchmarks.peers.bare_wsgi"))
+    ours = registration()
+    found = [
+        Contestant("bare WSGI, one insert", bare, f"/{ours.pk}/", bare_count),
+        Contestant("plain Django view, one insert", django, f"/plain/{peer.pk}/", Event.objects.count),
+        Contestant("this package", django, ours.get_absolute_url(), ReceivedEvent.objects.count),
+        Contestant("this package, its broker stopped", alone, ours.get_absolute_url(), ReceivedEvent.objects.count),
+        Contestant(
+            "this package, each event six times", django, ours.get_absolute_url(), ReceivedEvent.objects.count,
+            lambda: events.repeated(6), copies=6,
+        ),
+        Contestant("hand-written function view", django, f"/function/{peer.pk}/", Event.objects.count),
+        Contestant("hand-written DRF view", django, f"/drf/{peer.pk}/", Event.objects.count),
+    ]  # fmt: skip
+    return {contestant.name: contestant for contestant in found}
+
+
+def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
+    """Every receiver in every round, in an order of its own each time."""
+    with ExitStack() as stack:
+        all_of_them = contestants(deployment, stack)
+        for contestant in all_of_them.values():
+            load.post(
+                contestant.served.url + contestant.path, contestant.bodies(), key=KEY, seconds=min(1, seconds)
+            )  # connections are opened, modules loaded
+        for _ in range(rounds):
+            order = list(all_of_them.values())
+            random.shuffle(order)
+            for contestant in order:
+                contestant.measure(seconds)
+    hand_written = all_of_them["hand-written function view"]
+    table = Table(
+        "Intake",
+        ["receiver", "× the hand-written function view", "p99 against it", "CPU of Python a request"],
+    )
+    for contestant in all_of_them.values():
+        slowest = median(mine / its for mine, its in zip(contestant.slowest, hand_written.slowest, strict=True))
+        table.add(
+            contestant.name, f"{contestant.against(hand_written):.2f}", f"{slowest:.2f}",
+            f"{median(contestant.cpu):.2f} ms",
+        )  # fmt: skip
+    return table
+
+
+def make_bare_table() -> None:
+    """The limit's own table, outside Django."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE bare_event (id bigserial PRIMARY KEY, registration_id uuid NOT NULL, event_id text NOT NULL,"
+            " body bytea NOT NULL, UNIQUE (registration_id, event_id))"
+        )
+
+
+def bare_count() -> int:
+    """The rows of it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM bare_event")
+        return int(cursor.fetchone()[0])

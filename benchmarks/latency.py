@@ -1,0 +1,33 @@
+"""Latency: from a vendor's POST to the start of the receiver, on a system that has nothing else to do."""
+
+import random
+import time
+from statistics import median
+
+from benchmarks import events, load
+from benchmarks.deployment import Deployment
+from benchmarks.peers.models import Effect
+from benchmarks.registrations import KEY, registration
+from benchmarks.report import Table
+from tests.waiting import wait_until
+
+
+def measure(deployment: Deployment, *, deliveries: int) -> Table:
+    """One delivery after the other, each once the one before has had its effect."""
+
+    waits = []
+    with deployment.web("benchmarks.wsgi") as served, deployment.worker():
+        url = served.url + registration().get_absolute_url()
+        bodies = events.unique()
+        before = Effect.objects.count()
+        for number in range(1, deliveries + 3):
+            posted = time.time()
+            load.post(url, iter([next(bodies)]), key=KEY, connections=1)
+            wait_until(lambda wanted=before + number: Effect.objects.count() == wanted, timeout=60)
+            waits.append(Effect.objects.latest("pk").started_at.timestamp() - posted)
+            # An idle system: longer than the interval between two wake-ups, and at no fixed beat.
+            time.sleep(random.uniform(0.2, 0.3))
+    waits = sorted(waits[2:])  # processes warm up
+    table = Table("From the POST to the receiver, idle, Redis", ["median", "nine of ten"])
+    table.add(f"{median(waits) * 1000:.0f} ms", f"{waits[int(0.9 * len(waits))] * 1000:.0f} ms")
+    return table

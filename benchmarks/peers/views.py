@@ -1,0 +1,74 @@
+"""Receivers as a good Django developer would write them by hand, and the least that Django can do."""
+
+import json
+import uuid
+from functools import partial
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseForbidden, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.utils.crypto import constant_time_compare
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+from rest_framework import status
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from benchmarks.peers.models import Event, Registration
+from benchmarks.peers.tasks import process
+
+
+@csrf_exempt
+@require_POST
+def function_view(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Key from a row, ``get_or_create``, ``on_commit`` and ``.delay()``."""
+    registration = get_object_or_404(Registration, pk=pk, is_active=True)
+    if not constant_time_compare(request.headers.get("Authorization", ""), registration.key):
+        return HttpResponseForbidden()
+    try:
+        webhook = json.loads(request.body)["webhook"]
+        event_id, event_type = webhook["id"], webhook["event_name"]
+    except (ValueError, KeyError, TypeError):
+        return HttpResponseBadRequest()
+    with transaction.atomic():
+        event, created = Event.objects.get_or_create(
+            registration=registration, event_id=event_id, defaults={"event_type": event_type, "payload": webhook}
+        )
+        if created:
+            transaction.on_commit(partial(process.delay, event.pk))
+    return JsonResponse({"status": "ok"})
+
+
+class DRFView(APIView):
+    """The same as a view of Django REST framework."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def post(self, request: Request, pk: uuid.UUID) -> Response:
+        """Store the event and ask for a task."""
+        registration = get_object_or_404(Registration, pk=pk, is_active=True)
+        if not constant_time_compare(request.headers.get("Authorization", ""), registration.key):
+            return Response(status=status.HTTP_403_FORBIDDEN)
+        try:
+            webhook = request.data["webhook"]
+            event_id, event_type = webhook["id"], webhook["event_name"]
+        except (KeyError, TypeError):
+            return Response(status=status.HTTP_400_BAD_REQUEST)
+        with transaction.atomic():
+            event, created = Event.objects.get_or_create(
+                registration=registration, event_id=event_id, defaults={"event_type": event_type, "payload": webhook}
+            )
+            if created:
+                transaction.on_commit(partial(process.delay, event.pk))
+        return Response({"status": "ok"})
+
+
+@csrf_exempt
+def plain_view(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """One insert, and neither a proof nor a repeat recognised: the limit with Django."""
+    webhook = json.loads(request.body)["webhook"]
+    Event.objects.create(registration_id=pk, event_id=webhook["id"], event_type=webhook["event_name"], payload=webhook)
+    return HttpResponse()

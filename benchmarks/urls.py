@@ -1,0 +1,14 @@
+"""One URL for each receiver."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from benchmarks.peers import views
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("ours/", include("django_bi_integration.urls")),
+    path("function/<uuid:pk>/", views.function_view),
+    path("drf/<uuid:pk>/", views.DRFView.as_view()),
+    path("plain/<uuid:pk>/", views.plain_view),
+]

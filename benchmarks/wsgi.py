@@ -1,0 +1,9 @@
+"""Every Django receiver, in one process."""
+
+from django.core.wsgi import get_wsgi_application
+
+from benchmarks import celery
+
+__all__ = ["application", "celery"]
+
+application = get_wsgi_application()

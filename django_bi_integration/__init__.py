@@ -1,0 +1,3 @@
+"""Receive Big Interview and Innovative Educators webhooks in Django, durably and once."""
+
+__version__ = "0.1.0"

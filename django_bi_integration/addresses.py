@@ -1,0 +1,66 @@
+"""Addresses and networks: how they are read, and which lies in which."""
+
+import ipaddress
+from types import SimpleNamespace
+
+from ipware import get_client_ip
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: IPv6 networks whose last 32 bits are an IPv4 address: mapped ones (RFC 4291), and NAT64's own prefix (RFC 6052).
+OF_IPV4 = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
+PEER = "REMOTE_ADDR"
+#: A peer without an address, in nginx's own words.
+UNIX_SOCKET = "unix:"
+
+
+def read_address(text: str) -> Address | None:
+    """The one address in ``text``, which may have a port or brackets; None where that is none, or has a zone id.
+
+    django-ipware reads it. It is handed the one value alone, as the peer's, with every option given: whatever else
+    stands in the request or in the project's ``IPWARE_*`` settings has no say. An IPv4 address within an IPv6 one
+    becomes that IPv4 address.
+    """
+    lone_peer = SimpleNamespace(META={PEER: text})
+    found, _ = get_client_ip(
+        lone_peer,  # type: ignore[arg-type]  # only META is read
+        request_header_order=[PEER],
+        proxy_count=0,
+        strict=True,
+        algorithm="modern",
+    )
+    # ipware would take what follows "for=" in "for=…;by=…", which no X-Forwarded-For has.
+    return ipaddress.ip_address(found) if found and not {"%", "="} & set(text) else None
+
+
+def read_network(text: str) -> Network:
+    """The network, or the one address, in ``text``; raises ValueError. IPv4 within IPv6 becomes IPv4, as above."""
+    if not isinstance(text, str) or "%" in text:
+        raise ValueError(f"{text!r} does not appear to be an address or a network")
+    found = ipaddress.ip_network(text)
+    for prefix in OF_IPV4:
+        if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(prefix):
+            return ipaddress.IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
+    return found
+
+
+def lies_in(address: Address | None, network: str) -> bool:
+    """Whether the address is in the network. Where either is none it is not: not every server runs the checks."""
+    try:
+        return address is not None and address in read_network(network)
+    except ValueError:
+        return False
+
+
+def overlap(network: Network, other: str) -> bool:
+    """Whether an address is in both, as far as the other is a network at all."""
+    try:
+        return network.version == (read := read_network(other)).version and network.overlaps(read)
+    except ValueError:
+        return False
+
+
+def is_vast(network: Network) -> bool:
+    """Whether the network is a large part of the internet: wider than /8, or than /16 for IPv6."""
+    return network.prefixlen < (8 if network.version == 4 else 16)

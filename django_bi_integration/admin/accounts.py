@@ -1,0 +1,106 @@
+"""Accounts: the organisation at Big Interview, and the key to its Partner API."""
+
+import time
+from functools import partial
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_bi_integration import encryption
+from django_bi_integration.admin.base import KeyAdmin, KeyField
+from django_bi_integration.exceptions import BIIntegrationError, KeyRefused, UndecryptableKey
+from django_bi_integration.models import BigInterviewAccount
+
+#: Seconds that an administrator waits for the answer to one key.
+CHECK_BUDGET = 5
+
+
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argument in the stubs only
+    """The key goes in and never comes out again."""
+
+    api_key = KeyField(
+        label=_("API key"),
+        help_text=_(
+            "From Big Interview: your name, then “API Settings”. It is kept encrypted and never shown again;"
+            " when you save, Big Interview is asked whether it takes it."
+        ),
+    )
+
+    class Meta:
+        model = BigInterviewAccount
+        fields = ["subdomain", "is_default", "is_active", "allows_anonymous"]
+
+    def save(self, commit: bool = True) -> Any:
+        if key := self.cleaned_data.get("api_key"):
+            self.instance.set_api_key(key)
+        return super().save(commit)
+
+
+@admin.register(BigInterviewAccount)
+class BigInterviewAccountAdmin(KeyAdmin):
+    form = AccountForm
+    fields = ["subdomain", "key_state", "api_key", "is_default", "is_active", "allows_anonymous"]
+    readonly_fields = ["key_state"]
+    list_display = ["subdomain", "key_state", "is_default", "is_active", "allows_anonymous"]
+    search_fields = ["subdomain"]
+    hidden = ("api_key_encrypted",)
+    actions = ["check_keys"]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"is_default": not BigInterviewAccount.objects.exists()}
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_fields(request, obj)
+        return fields if obj else [name for name in fields if name != "key_state"]
+
+    def save_model(self, request: HttpRequest, obj: BigInterviewAccount, form: Any, change: bool) -> None:
+        if change:
+            # What was not changed stays as it is by now: bi_rotate_keys may have run since the page was loaded.
+            changed = [name for name in form.changed_data if name != "api_key"]
+            obj.save(update_fields=[*changed, *(["api_key_encrypted"] * ("api_key" in form.changed_data))])
+        else:
+            super().save_model(request, obj, form, change)
+        if form.cleaned_data.get("api_key"):
+            # After the commit: an answer that takes its time must not hold the database.
+            transaction.on_commit(partial(self._check_key, request, obj))
+        elif not obj.has_api_key:
+            warning = gettext("“%s” lets nobody through until it has an API key.") % obj
+            self.message_user(request, warning, messages.WARNING)
+
+    @admin.action(description=_("Ask Big Interview whether it takes the API key"), permissions=["change"])
+    def check_keys(self, request: HttpRequest, queryset: QuerySet[BigInterviewAccount]) -> None:
+        for account in queryset:
+            self._check_key(request, account)
+
+    @admin.display(description=_("current key"))
+    def key_state(self, account: BigInterviewAccount) -> str:
+        if not account.has_api_key:
+            return gettext("none")
+        if encryption.is_current(account.api_key_encrypted):
+            return gettext("set")
+        try:
+            encryption.decrypt(account.api_key_encrypted)
+        except UndecryptableKey:
+            return gettext("cannot be decrypted: enter it anew, or put the former encryption key back")
+        return gettext("set, with a former encryption key: run bi_rotate_keys")
+
+    def _check_key(self, request: HttpRequest, account: BigInterviewAccount) -> None:
+        started = time.perf_counter()
+        try:
+            account.client(budget=CHECK_BUDGET).check_key()
+        except KeyRefused as error:
+            text = gettext("Big Interview does not take the API key of “%(account)s”. %(error)s")
+            self.message_user(request, text % {"account": account, "error": error}, messages.ERROR)
+        except BIIntegrationError as error:
+            text = gettext("Whether Big Interview takes the API key of “%(account)s” is not known. %(error)s")
+            self.message_user(request, text % {"account": account, "error": error}, messages.WARNING)
+        else:
+            duration = round((time.perf_counter() - started) * 1000)
+            text = gettext("Big Interview takes the API key of “%(account)s”; it answered in %(duration)d ms.")
+            self.message_user(request, text % {"account": account, "duration": duration}, messages.SUCCESS)

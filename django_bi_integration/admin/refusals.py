@@ -1,0 +1,45 @@
+"""Refusals: why, how often and from where deliveries were turned away."""
+
+from django.contrib import admin
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from django_bi_integration.admin.base import RecordAdmin, exact_time
+from django_bi_integration.models import Refusal
+from django_bi_integration.webhooks.client_address import readings
+
+
+@admin.register(Refusal)
+class RefusalAdmin(RecordAdmin):
+    list_display = ["latest", "count", "reason", "address", "way", "registration", "since"]
+    list_filter = ["reason", "last_at", "registration"]
+    list_select_related = ["registration"]
+    search_fields = ["address__exact", "peer__exact", "forwarded_for"]
+    search_help_text = _("An address, whole, or a part of X-Forwarded-For.")
+    fieldsets = [
+        (None, {"fields": ["registration", "reason", "count", "since", "latest"]}),
+        (_("From where"), {"fields": ["address", "peer", "forwarded_for", "possible_settings"]}),
+    ]
+
+    class Media:
+        css = {"all": ["django_bi_integration/admin.css"]}
+
+    @admin.display(description=_("latest"), ordering="last_at")
+    def latest(self, refusal: Refusal) -> str:
+        return exact_time(refusal.last_at)
+
+    @admin.display(description=_("since"), ordering="first_at")
+    def since(self, refusal: Refusal) -> str:
+        return exact_time(refusal.first_at)
+
+    @admin.display(description=_("as seen"))
+    def way(self, refusal: Refusal) -> str:
+        return refusal.way
+
+    @admin.display(description=_("what TRUSTED_PROXIES makes of it"))
+    def possible_settings(self, refusal: Refusal) -> SafeString | str:
+        if not refusal.peer:
+            return "–"
+        found = readings(refusal.forwarded_for, refusal.peer)
+        return render_to_string("django_bi_integration/admin/possible_settings.html", {"readings": found})

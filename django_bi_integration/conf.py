@@ -1,0 +1,56 @@
+"""Every setting of ``BI_INTEGRATION``: its name, type and default, read live."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings as django_settings
+
+NAMESPACE = "BI_INTEGRATION"
+
+
+class Settings:
+    """Attribute access to the dict ``settings.BI_INTEGRATION``; what it leaves out has the default here."""
+
+    # Who may tell us the client's address: one address or CIDR a hop, outermost first. Empty: nobody.
+    TRUSTED_PROXIES: Sequence[str] = ()
+    # The largest webhook body that is accepted, in bytes.
+    MAX_BODY_BYTES: int = 262_144
+    # How long a worker may keep an event to itself before another may take it over.
+    LEASE_SECONDS: int = 60
+    # How often a receiver is tried for one event before it is failed.
+    MAX_ATTEMPTS: int = 10
+    # The wait before the second attempt; it doubles with every further one, up to the limit below.
+    RETRY_FIRST_SECONDS: int = 15
+    RETRY_LIMIT_SECONDS: int = 3600
+    # Whether events older than what was dispatched already are kept from the receivers.
+    SKIP_STALE: bool = False
+
+    # Where Big Interview is; {org} stands for the organisation's subdomain.
+    BASE_URL: str = "https://{org}.biginterview.com"
+    # What encrypts the Partner API keys, newest first. Django's own secret key always stands behind them.
+    ENCRYPTION_KEYS: Sequence[str] = ()
+    # How the Partner API is told names and e-mail addresses: "json" or "form".
+    API_ENCODING: str = "json"
+    # How long the Partner API may take, retries included, while a student waits.
+    API_BUDGET_SECONDS: int = 8
+    # Dotted paths: a user's id at Big Interview, the user whom an id belongs to, a user's names and e-mail address.
+    PARTNER_ID: str = "django_bi_integration.people.primary_key"
+    PARTNER_USER: str = "django_bi_integration.people.user_by_primary_key"
+    USER_DETAILS: str = "django_bi_integration.people.usual_details"
+    # Where students may be sent after Big Interview: scheme and host.
+    RETURN_URL_ORIGINS: Sequence[str] = ()
+    # Whether students come back through this project, so that their return is seen.
+    TRACK_RETURNS: bool = True
+    # Where they go then who were not promised another page.
+    RETURN_PAGE: str = "/"
+
+    def __getattribute__(self, name: str) -> Any:
+        default = super().__getattribute__(name)
+        if not name.isupper():
+            return default
+        value = getattr(django_settings, NAMESPACE, {}).get(name, default)
+        # A check refuses text in place of a list, but not every server runs the checks; its characters are no entries.
+        return (value,) if isinstance(default, tuple) and isinstance(value, str) else value
+
+
+settings = Settings()

@@ -1,0 +1,311 @@
+"""Is it working? One function a question; each answers with findings, and changes nothing."""
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from functools import partial
+from http.client import responses
+from itertools import islice
+from threading import Thread
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db import Error as DatabaseFailure
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Sum
+from django.urls import NoReverseMatch
+from django.utils import timezone
+from django.utils.timesince import timesince
+
+from django_bi_integration import encryption
+from django_bi_integration.client import NoRedirectSession
+from django_bi_integration.exceptions import UndecryptableKey
+from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal, WebhookRegistration
+from django_bi_integration.probe import BODY, webhook_path
+from django_bi_integration.text import end_of
+from django_bi_integration.webhooks.receive import parse
+from django_bi_integration.webhooks.refusals import NotAnObject, UnknownURL
+from django_bi_integration.webhooks.wake_up import publisher
+
+APP = "django_bi_integration"
+Result = TypeVar("Result")
+#: Seconds that Innovative Educators waits for an answer ("Integration Details"); Big Interview waits 30.
+PATIENCE = 15.0
+#: Seconds that the broker has to answer, and the workers have within these.
+BROKER_PATIENCE = 5.0
+WORKER_PATIENCE = 1.0
+#: Longer than cron, which comes every minute, leaves an event to wait.
+LATE = timedelta(minutes=5)
+#: What two machines' clocks may differ by.
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question, and what to do where it is not well."""
+
+    level: Level
+    subject: str
+    message: str
+    remedy: str = ""
+
+
+def examine(url: str | None = None) -> Iterator[Finding]:
+    """Ask every question; ``url`` is the scheme and host that the vendors were given."""
+    yield from system_checks()
+    if url:
+        yield from public_url(url)
+    yield from workers()
+    database = tables()
+    yield database
+    if database.level is Level.OK:
+        for question in (stored_settings, registrations, refusals, queue, accounts, clocks):
+            yield from question()
+
+
+def system_checks() -> Iterator[Finding]:
+    """Does a system check of this package complain, those of ``check --deploy`` included? Silenced ones do not."""
+    found = list(_complaints(checks.run_checks(tags=[APP], include_deployment_checks=True)))
+    fine = Finding(Level.OK, "system checks", "the settings are fine, and middleware lets deliveries through")
+    yield from found or [fine]
+
+
+def stored_settings() -> Iterator[Finding]:
+    """Does a system check complain that reads the database?"""
+    yield from _complaints(checks.run_checks(tags=[checks.Tags.database], databases=[DEFAULT_DB_ALIAS]))
+
+
+def _complaints(messages: Iterable[checks.CheckMessage]) -> Iterator[Finding]:
+    for message in messages:
+        if str(message.id).startswith(APP) and not message.is_silenced():
+            level = Level.FAIL if message.level >= checks.ERROR else Level.WARN
+            yield Finding(level, "system checks", f"{message.msg} ({message.id})", message.hint or "")
+
+
+def public_url(url: str) -> Iterator[Finding]:
+    """Does a delivery get to the webhook from outside, through whatever stands in front of the project?"""
+    try:
+        path = webhook_path()
+    except NoReverseMatch:
+        return  # a system check tells
+    for target in (urljoin(url, path), urljoin(url, path.rstrip("/"))):
+        if problem := _knock(target):
+            yield Finding(Level.FAIL, "public URL", *problem)
+            return
+    yield Finding(Level.OK, "public URL", f"the webhook answers at {url}, with and without the last slash")
+
+
+def _knock(url: str) -> tuple[str, str] | None:
+    """What keeps a delivery to the URL from our view, and what to do about it; None where nothing does."""
+    try:
+        response, body = _within(PATIENCE, partial(_post, url))
+    except requests.exceptions.SSLError as error:
+        return (
+            f"No TLS connection to {url}: {_reason(error)}.",
+            "Serve a certificate for this host that is valid, with its chain.",
+        )
+    except (requests.exceptions.Timeout, TimeoutError):
+        return f"{url} did not answer within {PATIENCE:g} seconds.", "Look at firewalls and the proxy's time limits."
+    except requests.exceptions.RequestException as error:
+        return f"Nothing answers at {url}: {_reason(error)}.", "Look at DNS, firewalls, and whether the server runs."
+    if _is_ours(response, body):
+        return None
+    location = end_of(response.headers.get("Location", ""), 200)
+    answer = f"{response.status_code} {responses.get(response.status_code, '')}{f' to {location}' if location else ''}"
+    return f"POST {url} does not reach the webhook: the answer is {answer}.", _public_remedy(response)
+
+
+def _post(url: str) -> tuple[requests.Response, bytes]:
+    """The answer, and the beginning of its body: who answers there may be anybody."""
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    with NoRedirectSession() as session:
+        response = session.post(url, BODY, headers=headers, allow_redirects=False, timeout=PATIENCE, stream=True)
+        return response, b"".join(islice(response.iter_content(1024), 4))
+
+
+def _reason(error: requests.exceptions.RequestException) -> object:
+    """What the transport said, without requests' own words around it."""
+    return getattr(error.args[0], "reason", error) if error.args else error
+
+
+def _is_ours(response: requests.Response, body: bytes) -> bool:
+    """Whether our view gave the answer: it knows no registration of this id, and takes POST alone."""
+    try:
+        told = parse(body)
+    except NotAnObject:
+        return False
+    expected = (UnknownURL.status_code, "POST", {"detail": UnknownURL.default_detail})
+    return (response.status_code, response.headers.get("Allow"), told) == expected
+
+
+REMEDIES = {
+    400: "Is the host in ALLOWED_HOSTS, and does the proxy pass it on (proxy_set_header Host $host)?",
+    401: "A log-in stands in front of the webhook, in the proxy or in middleware: let its path pass.",
+    403: "An access rule or a firewall stands in front of the webhook: let its path pass, for POST from anywhere.",
+    404: "Another site answers for this host, or the proxy changes the path, or the app is mounted elsewhere.",
+    405: "The proxy, or what serves this path, takes no POST.",
+    503: "A maintenance page, or the web process cannot reach the database. A vendor tries again, for some hours.",
+}
+
+
+def _public_remedy(response: requests.Response) -> str:
+    if not response.is_redirect:
+        return REMEDIES.get(response.status_code, "Look at the logs of the proxy and of the web process.")
+    if response.headers["Location"] in (response.url, urlsplit(response.url).path):
+        return (
+            "It is redirected to itself: Django does not know that it came by https. Set SECURE_PROXY_SSL_HEADER, and"
+            " let the proxy send that header."
+        )
+    return (
+        "Innovative Educators counts a redirect as delivered, and the event is lost. Give the vendors the URL that it"
+        " leads to, or let the path pass without a redirect, in the proxy or in middleware."
+    )
+
+
+def workers() -> Iterator[Finding]:
+    """Can the broker be reached, and does a worker listen?"""
+    if not publisher.has_app:
+        return  # a system check tells
+    try:
+        names = _within(BROKER_PATIENCE, _names_of_workers)
+    except Exception as error:  # noqa: BLE001 - transports raise what they like
+        problem = str(error) or f"no answer within {BROKER_PATIENCE:g} seconds"
+        remedy = "Look at CELERY_BROKER_URL and whether the broker runs. Events are stored all the same."
+        yield Finding(Level.FAIL, "broker", f"it cannot be reached: {problem}", remedy)
+        return
+    yield Finding(Level.OK, "broker", "it can be reached")
+    if names:
+        yield Finding(Level.OK, "workers", f"they answer: {', '.join(sorted(names))}")
+    else:
+        remedy = "Start `celery worker` and one `celery beat`, unless cron runs `manage.py bi_dispatch`."
+        yield Finding(Level.WARN, "workers", "no Celery worker answers", remedy)
+
+
+def _names_of_workers() -> list[str]:
+    with publisher.celery.connection_for_write() as broker:
+        broker.connect()  # once; the ping would try again and again
+        replies = publisher.celery.control.ping(timeout=WORKER_PATIENCE, connection=broker) or []
+    return [name for reply in replies for name in reply]
+
+
+def _within(seconds: float, function: Callable[[], Result]) -> Result:
+    """What the function returns; raises TimeoutError where it takes longer, and leaves it behind then."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except Exception as error:  # noqa: BLE001 - raised again by result()
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future.result(seconds)
+
+
+def tables() -> Finding:
+    """Can the database be reached, and is it up to date?"""
+    try:
+        executor = MigrationExecutor(connection)
+        leaves = [node for node in executor.loader.graph.leaf_nodes() if node[0] == APP]
+        missing = [migration.name for migration, _ in executor.migration_plan(leaves) if migration.app_label == APP]
+    except (DatabaseFailure, ImproperlyConfigured) as error:
+        reason = str(error).partition("\n")[0]
+        return Finding(Level.FAIL, "database", f"it cannot be read: {reason}", "Look at DATABASES, and the server.")
+    if missing:
+        remedy = f"Run `manage.py migrate {APP}`."
+        return Finding(Level.FAIL, "database", f"migrations are missing: {', '.join(missing)}", remedy)
+    return Finding(Level.OK, "database", "every migration is applied")
+
+
+def registrations() -> Iterator[Finding]:
+    """Is there anything to deliver to, and can a vendor prove itself to it?"""
+    active = list(WebhookRegistration.objects.filter(is_active=True))
+    for registration in active:
+        if not registration.has_proof:
+            remedy = "Add the vendor's key or its addresses in the admin."
+            yield Finding(Level.FAIL, "registrations", f"“{registration}” has no proof and refuses everything", remedy)
+    if not active:
+        remedy = "Make one in the admin or with `manage.py bi_register`, unless you only use single sign-on."
+        yield Finding(Level.WARN, "registrations", "none is active: no vendor can deliver", remedy)
+    if proven := sum(registration.has_proof for registration in active):
+        yield Finding(Level.OK, "registrations", f"{proven} active, with proof")
+
+
+def refusals() -> Iterator[Finding]:
+    """Was a delivery to a registration turned away lately, and why?"""
+    recent = Refusal.objects.filter(registration__isnull=False, last_at__gte=timezone.now() - timedelta(days=1))
+    for reason, count in recent.order_by("reason").values_list("reason").annotate(Sum("count")):
+        message = f"{count} refused in the last 24 hours: {Refusal.Reason(reason).label}"
+        remedy = "Look at Refusals in the admin."
+        if reason == Refusal.Reason.ADDRESS:
+            remedy = _remedy_for_addresses(recent.filter(reason=reason).values_list("address", flat=True))
+        yield Finding(Level.WARN, "refusals", message, remedy)
+
+
+def _remedy_for_addresses(addresses: Iterable[str]) -> str:
+    inside = sorted({address or "unknown" for address in addresses if not address or _is_inside(address)})
+    if inside:
+        return (
+            f"Addresses seem to be your own proxy's ({', '.join(inside)}): does TRUSTED_PROXIES name every proxy in"
+            " front of the project, outermost first?"
+        )
+    return "Look at Refusals in the admin: is it the vendor's address, missing on the allowlist?"
+
+
+def _is_inside(address: str) -> bool:
+    return not ipaddress.ip_address(address).is_global
+
+
+def queue() -> Iterator[Finding]:
+    """Does somebody dispatch what is stored, and did it succeed?"""
+    now = timezone.now()
+    overdue = ReceivedEvent.objects.due(now - LATE)
+    oldest = overdue.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first()
+    if oldest:
+        message = f"{overdue.count()} events wait to be dispatched, the oldest for {timesince(oldest, now)}"
+        remedy = "Start a Celery worker and a beat with the sweep, or run `manage.py bi_dispatch` from cron."
+        yield Finding(Level.FAIL, "queue", message, remedy)
+    else:
+        yield Finding(Level.OK, "queue", f"no event waits for longer than {LATE.seconds // 60} minutes")
+    if failed := ReceivedEvent.objects.filter(status=ReceivedEvent.Status.FAILED).count():
+        remedy = "Look at Received events in the admin: each receiver's error is there."
+        yield Finding(Level.WARN, "queue", f"{failed} events have failed", remedy)
+
+
+def accounts() -> Iterator[Finding]:
+    """Can the API keys of Big Interview be decrypted?"""
+    usable = BigInterviewAccount.objects.usable()
+    unreadable = [account.subdomain for account in usable if not _is_readable(account)]
+    if unreadable:
+        remedy = "Put the key that encrypted them back into ENCRYPTION_KEYS, or enter the API keys anew in the admin."
+        yield Finding(Level.FAIL, "accounts", f"API keys cannot be decrypted: {', '.join(unreadable)}", remedy)
+    elif usable:
+        yield Finding(Level.OK, "accounts", f"{len(usable)} API keys can be decrypted")
+
+
+def _is_readable(account: BigInterviewAccount) -> bool:
+    try:
+        encryption.decrypt(account.api_key_encrypted)
+    except UndecryptableKey:
+        return False
+    return True
+
+
+def clocks() -> Iterator[Finding]:
+    """Has an event come from the future, as a machine with another clock would store it?"""
+    if ReceivedEvent.objects.filter(received_at__gt=timezone.now() + CLOCK_TOLERANCE).exists():
+        remedy = "Let the clocks of all machines be set by NTP: a worker waits for what seems to be due later."
+        yield Finding(Level.WARN, "clocks", "an event was received in the future", remedy)

@@ -1,0 +1,82 @@
+"""What every vendor's payload becomes: frozen dataclasses, and the names of the event types."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+INTERVIEW_CREATED = "interview.created"
+INTERVIEW_UPDATED = "interview.updated"
+INTERVIEW_DELETED = "interview.deleted"
+COURSE_COMPLETE = "courseComplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Interview:
+    """A mock interview at Big Interview; of a deleted one only the ids are known.
+
+    ``review_path`` and ``retake_path`` are paths on the organisation's own Big Interview host; opening
+    ``retake_path`` there starts a new interview. A field that the vendor left out is None.
+    """
+
+    id: str | None
+    partner_id: str | None
+    title: str | None = None
+    interviewer_name: str | None = None
+    category: str | None = None
+    completed: bool | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    review_path: str | None = None
+    retake_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """The person who completed a course, as Innovative Educators knows them.
+
+    ``external_customer_id`` is the identifier that the institution sent at single sign-on (leading zeros
+    kept); ``refs`` holds the optional ``ref1`` … ``ref10`` that it sent along, those that are not null. A ``repr``
+    shows neither these nor names and e-mail address, so that no log has them by accident.
+    """
+
+    id: str | None = None
+    email: str | None = field(default=None, repr=False)
+    first_name: str | None = field(default=None, repr=False)
+    last_name: str | None = field(default=None, repr=False)
+    external_customer_id: str | None = None
+    client: str | None = None
+    refs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CourseCompletion:
+    """A course that a learner completed at Innovative Educators."""
+
+    course_id: str | None
+    course_title: str | None
+    completed_at: datetime | None
+    company_id: str | None
+    learner: Learner
+
+
+EventData = Interview | CourseCompletion
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a vendor module reads out of one delivery's JSON object.
+
+    ``event_id`` is None where the vendor sent none; ``event_type`` is the vendor's documented word, or its
+    own unknown one. ``object_key`` tells apart what must be dispatched one at a time: events with equal
+    keys concern the same interview, or the same learner in the same course.
+    """
+
+    event_id: str | None
+    event_type: str
+    subject_id: str = field(default="", repr=False)
+    object_type: str = ""
+    object_id: str = ""
+    object_key: tuple[str, ...] = field(default=(), repr=False)
+    occurred_at: datetime | None = None
+    data: EventData | None = None

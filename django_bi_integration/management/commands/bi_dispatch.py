@@ -1,0 +1,39 @@
+"""bi_dispatch: dispatch what is pending, from cron or a shell."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django_bi_integration.management.base import CommandWithExamples
+from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.webhooks.dispatch import dispatch_pending
+
+
+class Command(CommandWithExamples):
+    help = "Dispatch the events that are due to their receivers."
+    examples = """\
+examples:
+  bi_dispatch                 dispatch what is due, then end
+  bi_dispatch --seconds 50    the same, but start nothing more after 50 seconds; for a cron job every minute
+  bi_dispatch --json
+
+It needs no broker and may run beside Celery workers. The exit code is 1 when an event ended as failed.
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--seconds", type=float, help="start no further event after so many seconds")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *, seconds: float | None, **options: Any) -> None:
+        ended = dispatch_pending(seconds=seconds)
+        waiting = ReceivedEvent.objects.filter(status=ReceivedEvent.Status.PENDING).count()
+        counts = {
+            "dispatched": ended[ReceivedEvent.Status.DISPATCHED],
+            "to_retry": ended[ReceivedEvent.Status.PENDING],
+            "failed": ended[ReceivedEvent.Status.FAILED],
+            "waiting": waiting,
+        }
+        sentence = "{dispatched} dispatched, {to_retry} to be tried again, {failed} failed; {waiting} waiting."
+        self.stdout.write(json.dumps(counts) if options["json"] else sentence.format(**counts))
+        if counts["failed"]:
+            raise SystemExit(1)

@@ -1,0 +1,74 @@
+"""bi_register: make a webhook registration from the command line."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+
+from django_bi_integration import vendors
+from django_bi_integration.management.base import CommandWithExamples
+from django_bi_integration.models import WebhookRegistration
+
+
+class Command(CommandWithExamples):
+    help = "Make a webhook registration and print its id and path as JSON."
+    examples = """\
+examples:
+  bi_register --vendor big_interview --name "Career centre" --key -  < key.txt
+  bi_register --vendor innovative_educators --name "Orientation"
+  bi_register --vendor innovative_educators --name "Orientation" --allow 203.0.113.7 198.51.100.0/24
+
+Give the printed path, behind your site's own https://host, to the vendor. Big Interview shows its key where the
+webhook is made there (your name, then "API Settings"): register without --key first, add the key in the admin then.
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--vendor", required=True, choices=list(vendors.VENDORS), help="who sends")
+        parser.add_argument("--name", required=True, help="what administrators call it")
+        parser.add_argument(
+            "--key",
+            help="the key that the vendor sends; '-' reads it from standard input, which keeps it out of the"
+            " shell's history and of the list of processes",
+        )
+        parser.add_argument(
+            "--allow",
+            action="extend",
+            nargs="+",
+            metavar="CIDR",
+            help="an address or network that deliveries may come from; several may be given."
+            " Default: the addresses that the vendor publishes",
+        )
+
+    def handle(self, *, vendor: str, name: str, key: str | None, allow: list[str] | None, **options: Any) -> None:
+        sends_key = vendors.VENDORS[vendor].sends_key
+        if key is not None and not sends_key:
+            raise CommandError(f"{vendors.VENDORS[vendor].label} sends no key: leave --key out.")
+        defaults = list(vendors.VENDORS[vendor].default_networks)
+        registration = WebhookRegistration(
+            vendor=vendor, name=name, allowed_networks=defaults if allow is None else allow
+        )
+        if key is not None:
+            self._set_key(registration, sys.stdin.readline() if key == "-" else key)
+        try:
+            registration.full_clean()
+        except ValidationError as error:
+            raise CommandError("\n".join(error.messages)) from error
+        registration.save(force_insert=True)
+        if not registration.has_proof:
+            missing = "a key or an allowlist" if sends_key else "an allowlist"
+            self._warn(f"It refuses everything until it has {missing}: add one in the admin.")
+        self.stdout.write(json.dumps({"id": str(registration.pk), "path": registration.get_absolute_url()}))
+
+    def _set_key(self, registration: WebhookRegistration, key: str) -> None:
+        try:
+            registration.set_key(key)
+        except ValueError as error:
+            raise CommandError(f"{error} Copy it from Big Interview's API Settings.") from error
+        if advice := WebhookRegistration.key_advice(key):
+            self._warn(str(advice))
+
+    def _warn(self, message: str) -> None:
+        self.stderr.write(self.style.WARNING(message))

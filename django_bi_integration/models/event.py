@@ -1,0 +1,225 @@
+"""ReceivedEvent: one row for one event, however often it is delivered; together the rows are the queue."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import datetime
+from functools import cache
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import IntegrityError, connection, models, transaction
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+
+from django_bi_integration import people, vendors
+from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
+from django_bi_integration.models.registration import WebhookRegistration
+from django_bi_integration.models.statements import Statement, columns, fields_of, table
+
+#: There is one row for each.
+IDENTITY = ("registration", "event_digest")
+#: What is known of an event when it arrives; the other columns have a default in the database, or none.
+ARRIVES = (
+    *IDENTITY, "vendor", "vendor_event_id", "event_type", "subject_id", "object_type", "object_id", "object_key",
+    "occurred_at", "received_at", "last_delivery_at", "next_attempt_at", "origin", "body", "body_digest", "payload",
+)  # fmt: skip
+#: What the end of a dispatch changes.
+SETTLED = (
+    "receiver_results", "is_stale", "interruptions", "status", "next_attempt_at", "dispatched_at", "last_error",
+)  # fmt: skip
+#: MariaDB's and MySQL's number for a row whose unique key is there.
+DUPLICATE_KEY = 1062
+
+
+class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
+    def insert(self, arrival: object) -> bool:
+        """Insert a row with what ``arrival`` has of the columns ``ARRIVES``; False where its identity is there already.
+
+        Raises ``django.db.Error`` where the row could not be stored.
+        """
+        # An error must not take down a transaction that is the caller's.
+        around = transaction.atomic() if connection.in_atomic_block else nullcontext()
+        try:
+            with around:
+                return _insert(connection.vendor).execute(arrival) == 1
+        except IntegrityError as error:
+            if error.args[:1] == (DUPLICATE_KEY,):
+                return False
+            raise
+
+    def count_repeat(self, arrival: object) -> bool:
+        """Count one more delivery of what ``arrival`` is, body and all; False where a worker has claimed it, too."""
+        return _count_repeat().execute(arrival) == 1
+
+    def settle(self, events: Sequence["ReceivedEvent"]) -> bool:
+        """Store what became of events and give up their claims; False where one was not this worker's any more."""
+        return _settle().execute(*events) == len(events)
+
+    def due(self, now: datetime) -> "ReceivedEventQuerySet":
+        """What a worker may claim: new, up for another attempt, or left by a worker whose lease ran out."""
+        return self.filter(status=ReceivedEvent.Status.PENDING, next_attempt_at__lte=now)
+
+    def held(self, now: datetime) -> "ReceivedEventQuerySet":
+        """What some worker has claimed and still holds."""
+        return self.filter(claim__isnull=False, next_attempt_at__gt=now)
+
+
+@cache
+def _insert(vendor: str) -> Statement:
+    """MariaDB and MySQL have no ON CONFLICT: there, an error tells."""
+    fields = fields_of(ReceivedEvent, *ARRIVES)
+    values = ", ".join("%s" for _ in fields)
+    sql = f"INSERT INTO {table(ReceivedEvent)} ({columns(fields)}) VALUES ({values})"
+    if vendor != "mysql":
+        sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO NOTHING"
+    return Statement(sql, fields)
+
+
+@cache
+def _count_repeat() -> Statement:
+    same = fields_of(ReceivedEvent, *IDENTITY, "body_digest")
+    where = columns(same, pattern="{} = %s", joined_by=" AND ")
+    return Statement(
+        f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = %s"
+        f" WHERE {where} AND claim IS NULL",
+        [*fields_of(ReceivedEvent, "last_delivery_at"), *same],
+    )
+
+
+@cache
+def _settle() -> Statement:
+    changed = fields_of(ReceivedEvent, *SETTLED)
+    return Statement(
+        f"UPDATE {table(ReceivedEvent)} SET {columns(changed, pattern='{} = %s')}, claim = NULL"
+        " WHERE id = %s AND claim = %s",
+        [*changed, *fields_of(ReceivedEvent, "id", "claim")],
+    )
+
+
+class ReceivedEvent(models.Model):
+    """An event as a vendor sent it.
+
+    ``body`` holds the bytes as they came and is the truth. The other columns are read out of it for
+    searching, cut and cleaned where a database could not hold them; ``payload`` is the parsed body, or None
+    where not every database can hold that (``\\u0000``, ``1e400``, deep nesting).
+
+    A row is ``pending`` until every receiver is done (then ``dispatched``) or one has used up its attempts
+    (then ``failed``). ``next_attempt_at`` is when a worker may claim it: in the future while it waits
+    for a retry or while the worker that put its ``claim`` on it holds it, and empty once it has ended.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        DISPATCHED = "dispatched", _("dispatched")
+        FAILED = "failed", _("failed")
+
+    class Origin(models.TextChoices):
+        WEBHOOK = "webhook", _("webhook")
+        REPLAY = "replay", _("replay")
+        RECONCILIATION = "reconciliation", _("reconciliation")
+        TEST = "test", _("test")
+
+    registration = models.ForeignKey(
+        WebhookRegistration,
+        on_delete=models.PROTECT,
+        related_name="events",
+        verbose_name=_("registration"),
+        db_index=False,  # an index of ours and the unique key begin with it
+    )
+    vendor = models.CharField(_("vendor"), max_length=50, choices=vendors.CHOICES)
+    vendor_event_id = models.CharField(_("vendor's event id"), max_length=255, blank=True)
+    # SHA-256 of the id: equal ids alone are equal here, whatever the column's collation merges or cuts.
+    event_digest = models.CharField(max_length=64, editable=False)
+    event_type = models.CharField(_("event type"), max_length=100, blank=True)
+    subject_id = models.CharField(_("subject"), max_length=255, blank=True)
+    object_type = models.CharField(_("object type"), max_length=100, blank=True)
+    object_id = models.CharField(_("object id"), max_length=255, blank=True)
+    object_key = models.CharField(max_length=64, blank=True, editable=False)
+    occurred_at = models.DateTimeField(_("occurred"), null=True, blank=True)
+    received_at = models.DateTimeField(_("received"), default=timezone.now)
+    origin = models.CharField(_("origin"), max_length=20, choices=Origin, default=Origin.WEBHOOK)
+
+    body = models.BinaryField(_("body"))
+    body_digest = models.CharField(max_length=64, editable=False)
+    payload = models.JSONField(_("payload"), null=True, blank=True)
+
+    deliveries = models.PositiveIntegerField(_("deliveries"), default=1, db_default=1)
+    last_delivery_at = models.DateTimeField(_("last delivery"), default=timezone.now)
+    conflicts = models.PositiveIntegerField(
+        _("conflicting deliveries"),
+        default=0,
+        db_default=0,
+        help_text=_("Deliveries of the same id with another body."),
+    )
+    conflicting_body = models.BinaryField(_("latest conflicting body"), null=True, blank=True)
+
+    status = models.CharField(
+        _("status"), max_length=20, choices=Status, default=Status.PENDING, db_default=Status.PENDING
+    )
+    attempts = models.PositiveIntegerField(_("attempts"), default=0, db_default=0)
+    next_attempt_at = models.DateTimeField(_("next attempt"), default=timezone.now, null=True, blank=True)
+    claim = models.UUIDField(null=True, blank=True, editable=False)
+    # How many claims in a row ran out: each time a worker had the event and did not get done with it.
+    interruptions = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    dispatched_at = models.DateTimeField(_("dispatched"), null=True, blank=True)
+    receiver_results = models.JSONField(
+        _("receiver results"), default=dict, db_default=models.Value({}, models.JSONField()), blank=True
+    )
+    last_error = models.TextField(_("last error"), default="", db_default="", blank=True)
+    is_stale = models.BooleanField(
+        _("stale"),
+        default=False,
+        db_default=False,
+        help_text=_("Whether a newer event of the same object was dispatched before."),
+    )
+
+    objects = ReceivedEventQuerySet.as_manager()
+
+    #: Set by a claim: whether the worker that had the event before did not finish it.
+    was_unfinished = False
+    #: Set by a claim: when the event was due before it.
+    due_at: datetime | None = None
+
+    class Meta:
+        verbose_name = _("received event")
+        verbose_name_plural = _("received events")
+        permissions = [("view_payload", _("Can see the content of received events"))]
+        # db_index would give each text column a second index on PostgreSQL, for LIKE, which nothing asks.
+        indexes = [
+            models.Index(fields=["status", "next_attempt_at"], name="bi_event_due"),
+            models.Index(fields=["registration", "id"], name="bi_event_registration"),
+            models.Index(fields=["received_at"], name="bi_event_received"),
+            models.Index(fields=["vendor_event_id"], name="bi_event_vendor_id"),
+            models.Index(fields=["subject_id"], name="bi_event_subject"),
+            models.Index(fields=["object_id"], name="bi_event_object"),
+            models.Index(fields=["object_key"], name="bi_event_object_key"),
+        ]
+        constraints = [models.UniqueConstraint(fields=IDENTITY, name="bi_one_row_per_vendor_event")]
+
+    def __str__(self) -> str:
+        return f"{self.event_type or '?'} {self.vendor_event_id}".rstrip()
+
+    @cached_property
+    def user(self) -> AbstractBaseUser | None:
+        """The host project's user whom this is about; None where that is nobody, or not to be known.
+
+        Big Interview's ``partner_id`` leads to them by the settings ``PARTNER_ID`` and ``PARTNER_USER``. Innovative
+        Educators knows people by an id of its own single sign-on.
+        """
+        if self.vendor != vendors.BIG_INTERVIEW.slug or not self.subject_id:
+            return None
+        return people.user_of(self.subject_id)
+
+    @property
+    def is_deletion(self) -> bool:
+        return self.event_type == INTERVIEW_DELETED
+
+    @property
+    def is_creation(self) -> bool:
+        return self.event_type == INTERVIEW_CREATED
+
+    @property
+    def vendor_order(self) -> tuple[bool, float, bool, int]:
+        """Sorts events of one object as the vendor meant them; a delete has no time and comes last."""
+        moment = self.occurred_at or self.received_at
+        return (self.is_deletion, moment.timestamp(), not self.is_creation, self.pk)

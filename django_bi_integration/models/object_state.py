@@ -1,0 +1,113 @@
+"""ObjectState: the last known state of an interview or of a course completion."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from django_bi_integration.events import EventData
+from django_bi_integration.models.registration import WebhookRegistration
+from django_bi_integration.models.statements import Statement, columns, fields_of, table
+from django_bi_integration.text import clean
+
+if TYPE_CHECKING:
+    from django_bi_integration.models.event import ReceivedEvent
+
+
+class ObjectStateQuerySet(models.QuerySet["ObjectState"]):
+    def of_subject(self, subject_id: str) -> "ObjectStateQuerySet":
+        """What is known of one person, deleted objects left out, newest first."""
+        return self.filter(subject_id=subject_id, is_deleted=False, data__isnull=False).order_by("-newest_at")
+
+    def store(self, states: Collection["ObjectState"]) -> None:
+        """Update the rows of ``states``, which are there and locked."""
+        if states:
+            _store().execute(*states)
+
+
+#: What an event changes.
+CHANGED = ("subject_id", "newest_at", "newest_event", "data", "is_deleted")
+
+
+@cache
+def _store() -> Statement:
+    changed, key = fields_of(ObjectState, *CHANGED), fields_of(ObjectState, "key")
+    return Statement(
+        f"UPDATE {table(ObjectState)} SET {columns(changed, pattern='{} = %s')} WHERE {columns(key)} = %s",
+        [*changed, *key],
+    )
+
+
+class ObjectState(models.Model):
+    """What the events dispatched so far say of one object; also the lock that keeps them one at a time."""
+
+    key = models.CharField(primary_key=True, max_length=64, editable=False)
+    registration = models.ForeignKey(
+        WebhookRegistration,
+        on_delete=models.CASCADE,
+        related_name="object_states",
+        verbose_name=_("registration"),
+    )
+    object_type = models.CharField(_("object type"), max_length=100)
+    object_id = models.CharField(_("object id"), max_length=255)
+    subject_id = models.CharField(_("subject"), max_length=255, blank=True)
+    newest_at = models.DateTimeField(
+        _("newest vendor time"), null=True, blank=True, help_text=_("The vendor's own time, in UTC.")
+    )
+    newest_event = models.ForeignKey(
+        "ReceivedEvent", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    data = models.JSONField(_("latest data"), null=True, blank=True)
+    is_deleted = models.BooleanField(_("deleted"), default=False)
+
+    objects = ObjectStateQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("object state")
+        verbose_name_plural = _("object states")
+        indexes = [models.Index(fields=["subject_id"], name="bi_object_subject")]
+
+    def __str__(self) -> str:
+        return f"{self.object_type} {self.object_id}"
+
+    def has_passed(self, event: "ReceivedEvent") -> bool:
+        """Whether ``event`` is stale: something newer of this object, or its deletion, was dispatched before."""
+        if self.newest_event_id == event.pk or event.is_deletion:
+            return False
+        if self.is_deleted:
+            return True
+        if event.occurred_at is None or self.newest_at is None:
+            return False
+        # What was created at the time of its latest change was created before that change.
+        return event.occurred_at < self.newest_at or (event.is_creation and event.occurred_at == self.newest_at)
+
+    def take_in(self, event: "ReceivedEvent", data: EventData | None) -> None:
+        """Remember ``event``, which is not stale, as the newest; save afterwards."""
+        self.newest_event = event
+        self.newest_at = max(filter(None, (event.occurred_at, self.newest_at)), default=None)
+        self.subject_id = event.subject_id or self.subject_id
+        if event.is_deletion:
+            self.is_deleted = True
+        elif data is not None:
+            self.data = as_json(data)
+
+
+def as_json(data: EventData) -> dict[str, Any]:
+    """The typed reading as JSON: times in ISO 8601, text without what a database cannot hold."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        if isinstance(value, str):
+            return clean(value, 10_000)
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        if is_dataclass(value) and not isinstance(value, type):
+            return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        return value
+
+    return cast("dict[str, Any]", plain(data))

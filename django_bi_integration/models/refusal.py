@@ -1,0 +1,71 @@
+"""Refusal: how often, why and from where deliveries were turned away; counts, never their content."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from django_bi_integration.models.registration import WebhookRegistration
+
+#: How many characters of the hops are shown where there is a row for each refusal.
+WIDTH = 60
+
+
+class Refusal(models.Model):
+    """A number of refused requests with the same registration, reason, address and peer.
+
+    A web process writes at most one batch of these in a while, and the number of addresses that it tells
+    apart is bounded, so that a flood of refused requests cannot fill the table.
+    """
+
+    class Reason(models.TextChoices):
+        UNKNOWN_URL = "unknown_url", _("no such registration")
+        INACTIVE = "inactive", _("registration is inactive")
+        NO_PROOF = "no_proof", _("registration has neither key nor allowlist")
+        KEY_MISSING = "key_missing", _("key is missing")
+        KEY_WRONG = "key_wrong", _("key is wrong")
+        ADDRESS = "address", _("address is not allowed")
+        METHOD = "method", _("not a POST request")
+        FORM = "form", _("body is not a JSON object")
+        LENGTH = "length", _("length is missing")
+        SIZE = "size", _("body is too large")
+
+    registration = models.ForeignKey(
+        WebhookRegistration,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="refusals",
+        verbose_name=_("registration"),
+    )
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason)
+    address = models.CharField(
+        _("address"), max_length=45, blank=True, help_text=_("Empty where it is unknown or one of many.")
+    )
+    peer = models.CharField(
+        _("connection from"),
+        max_length=64,
+        blank=True,
+        help_text=_("The last hop: a proxy, where there is one. Empty where it is one of many."),
+    )
+    forwarded_for = models.CharField(
+        "X-Forwarded-For",
+        max_length=200,
+        blank=True,
+        help_text=_("The header of the latest of them, its end if it is long. The client may have written any of it."),
+    )
+    count = models.PositiveIntegerField(_("requests"))
+    first_at = models.DateTimeField(_("first"))
+    last_at = models.DateTimeField(_("last"), db_index=True)
+
+    class Meta:
+        verbose_name = _("refusal")
+        verbose_name_plural = _("refusals")
+        ordering = ["-last_at"]
+
+    def __str__(self) -> str:
+        return f"{self.get_reason_display()} ×{self.count}"
+
+    @property
+    def way(self) -> str:
+        """The nearest hops as seen, the connection's own at the end: ``54.243.7.71, 192.0.2.10 → 10.0.0.5``."""
+        hops = " → ".join(filter(None, [self.forwarded_for, self.peer])) or "–"
+        return hops if len(hops) <= WIDTH else f"…{hops[-WIDTH:]}"

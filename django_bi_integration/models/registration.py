@@ -1,0 +1,174 @@
+"""WebhookRegistration: one endpoint for one vendor, with its key and its allowlist."""
+
+import hashlib
+import hmac
+import re
+import uuid
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ValidationError
+from django.db import connection, models
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
+
+from django_bi_integration import vendors
+from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_network
+from django_bi_integration.conf import settings
+from django_bi_integration.models.statements import Lookup
+
+if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
+    from django_stubs_ext import StrOrPromise
+
+    from django_bi_integration.models.event import ReceivedEvent
+
+
+NAMES_A_PROXY = "names_a_proxy"
+
+
+def validate_networks(value: object) -> None:
+    """Raise ValidationError unless ``value`` is a list of IP addresses and CIDR networks that prove something."""
+    if not isinstance(value, list | tuple):
+        raise ValidationError(_("Give a list of IP addresses or CIDR networks."))
+    for entry in value:
+        try:
+            network = read_network(entry)
+        except ValueError as error:
+            raise ValidationError(
+                _("“%(entry)s” is neither an IP address nor a CIDR network: %(reason)s"),
+                params={"entry": entry, "reason": error},
+            ) from error
+        if is_vast(network):
+            raise ValidationError(
+                _("“%(entry)s” is a large part of the internet and proves nothing. Name the sender’s own networks."),
+                params={"entry": entry},
+            )
+        if proxy := next((proxy for proxy in settings.TRUSTED_PROXIES if overlap(network, proxy)), None):
+            raise ValidationError(
+                _(
+                    "“%(entry)s” overlaps the trusted proxy “%(proxy)s”: who is in both could claim any address. Name"
+                    " the sender’s own networks here, and your proxies alone in TRUSTED_PROXIES."
+                ),
+                code=NAMES_A_PROXY,
+                params={"entry": entry, "proxy": proxy},
+            )
+
+
+class WebhookRegistrationQuerySet(models.QuerySet["WebhookRegistration"]):
+    def find(self, pk: uuid.UUID) -> "WebhookRegistration | None":
+        """The registration that a delivery is for; each delivery asks, so the statement is not compiled each time."""
+        found: WebhookRegistration | None = _lookup(connection.vendor).find(pk)
+        return found
+
+
+@cache
+def _lookup(vendor: str) -> Lookup:
+    return Lookup(WebhookRegistration)
+
+
+class WebhookRegistration(models.Model):
+    """One endpoint for one vendor.
+
+    A delivery must pass every proof that is set: the key, the allowlist, or both. A registration with
+    neither refuses everything.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(_("name"), max_length=100)
+    vendor = models.CharField(_("vendor"), max_length=50, choices=vendors.CHOICES)
+    key_digest = models.CharField(max_length=64, blank=True, editable=False)
+    previous_key_digest = models.CharField(max_length=64, blank=True, editable=False)
+    previous_key_until = models.DateTimeField(_("previous key accepted until"), null=True, blank=True, editable=False)
+    allowed_networks = models.JSONField(
+        _("allowed networks"),
+        default=list,
+        blank=True,
+        validators=[validate_networks],
+        help_text=_("The IP addresses and CIDR networks that deliveries may come from."),
+    )
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("An inactive registration refuses everything.")
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = WebhookRegistrationQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        events: RelatedManager[ReceivedEvent]
+
+    class Meta:
+        verbose_name = _("webhook registration")
+        verbose_name_plural = _("webhook registrations")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.get_vendor_display()})"
+
+    def get_absolute_url(self) -> str:
+        """The path to give to the vendor, behind the site's own scheme and host."""
+        return reverse("django_bi_integration:webhook", kwargs={"registration_id": self.pk})
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self.key_digest)
+
+    @property
+    def has_proof(self) -> bool:
+        """Whether there is anything at all that a delivery could prove itself with."""
+        return self.has_key or bool(self.allowed_networks)
+
+    @sensitive_variables()
+    def set_key(self, raw: str, *, overlap: timedelta = timedelta(0)) -> None:
+        """Replace the key by ``raw`` (its digest is kept, never the key); save afterwards.
+
+        The former key stays accepted for ``overlap``, so that the vendor's side can be changed without a
+        lost delivery; where ``raw`` is the key already, as when a form is sent twice, that goes on. Raises
+        ValueError where ``raw`` is blank or could not be sent in a header.
+        """
+        key = raw.strip()
+        if not key:
+            raise ValueError("The key is blank.")
+        if not key.isprintable():
+            raise ValueError("The key has characters that no HTTP header can carry.")
+        digest = self._digest(key.encode())
+        overlapping = bool(overlap) and self.has_key
+        if overlapping and hmac.compare_digest(digest, self.key_digest):
+            return
+        self.previous_key_digest = self.key_digest if overlapping else ""
+        self.previous_key_until = timezone.now() + overlap if overlapping else None
+        self.key_digest = digest
+
+    @staticmethod
+    def key_advice(raw: str) -> "StrOrPromise":
+        """What to tell a person whose key does not look like one of the vendor's; empty where it does."""
+        if re.fullmatch(r"[0-9a-f]{32}", raw.strip()):
+            return ""
+        return _("Big Interview's keys are 32 characters, digits and a to f. Check that it was copied whole.")
+
+    def clear_key(self) -> None:
+        """Forget the key and its predecessor; save afterwards."""
+        self.key_digest = self.previous_key_digest = ""
+        self.previous_key_until = None
+
+    @sensitive_variables()
+    def check_key(self, raw: str | bytes) -> bool:
+        """Whether ``raw`` is the key, or the former key within its overlap. Takes constant time."""
+        key = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
+        digest = self._digest(key.strip())
+        is_current = hmac.compare_digest(digest, self.key_digest)
+        is_previous = hmac.compare_digest(digest, self.previous_key_digest)
+        overlapping = self.previous_key_until is not None and timezone.now() < self.previous_key_until
+        return is_current | (is_previous & overlapping)
+
+    def allows(self, address: Address | None) -> bool:
+        """Whether ``address`` is on the allowlist."""
+        return any(lies_in(address, network) for network in self.allowed_networks)
+
+    def _digest(self, key: bytes) -> str:
+        # The vendor's keys are random and long: a fast digest is enough, and the registration's own id
+        # keeps equal keys from showing as equal.
+        return hmac.new(self.pk.bytes, key, hashlib.sha256).hexdigest()

@@ -1,0 +1,68 @@
+"""SSOSession: one start of single sign-on into Big Interview, and what became of it."""
+
+import uuid
+
+from django.conf import settings as django_settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from django_bi_integration.models.account import BigInterviewAccount
+
+
+class SSOSession(models.Model):
+    """One launch: who, where to, and whether it got there and back. The token is never part of it.
+
+    It is ``requested`` while the Partner API is asked for a token, ``redirected`` once the browser was sent off,
+    ``returned`` when it came back, and ``failed``, with its ``error``, where no token was to be had.
+    """
+
+    class Status(models.TextChoices):
+        REQUESTED = "requested", _("requested")
+        REDIRECTED = "redirected", _("redirected")
+        RETURNED = "returned", _("returned")
+        FAILED = "failed", _("failed")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(
+        django_settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        verbose_name=_("user"),
+    )
+    account = models.ForeignKey(
+        BigInterviewAccount,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="sso_sessions",
+        verbose_name=_("account"),
+    )
+    partner_id = models.CharField(_("partner id"), max_length=64, blank=True)
+    status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.REQUESTED)
+    redirect_to = models.TextField(_("page at Big Interview"), blank=True)
+    return_url = models.TextField(_("page to come back to"), blank=True)
+    token_expires_at = models.DateTimeField(_("token expires"), null=True, blank=True)
+    requested_at = models.DateTimeField(_("requested"))
+    redirected_at = models.DateTimeField(_("redirected"), null=True, blank=True)
+    returned_at = models.DateTimeField(_("returned"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    # Which user at which account this is the latest launch of, for as long as a second one would be a double click.
+    in_progress = models.CharField(max_length=64, null=True, unique=True, editable=False)
+
+    class Meta:
+        verbose_name = _("single sign-on")
+        verbose_name_plural = _("single sign-ons")
+        indexes = [
+            models.Index(fields=["requested_at"], name="bi_sso_requested"),
+            models.Index(fields=["partner_id"], name="bi_sso_partner"),
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
+
+    @property
+    def reference(self) -> str:
+        """What a student reads out to the help desk; the admin finds the session by it."""
+        return self.pk.hex[:8]

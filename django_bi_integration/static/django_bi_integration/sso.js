@@ -1,0 +1,23 @@
+// A double click on a link to Big Interview is one click: the second would spoil the first.
+"use strict";
+
+(() => {
+  if (document.documentElement.dataset.biSso) return; // a page may have several buttons, each with this script
+  document.documentElement.dataset.biSso = "1";
+  const PAUSE = 4000;
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[data-bi-sso]");
+    if (!link) return;
+    if (link.getAttribute("aria-busy") === "true") {
+      event.preventDefault();
+      return;
+    }
+    link.setAttribute("aria-busy", "true");
+    setTimeout(() => link.removeAttribute("aria-busy"), PAUSE);
+  });
+  // Back from Big Interview by the browser's own button, the page is as it was left.
+  addEventListener("pageshow", () => {
+    for (const link of document.querySelectorAll("a[data-bi-sso]")) link.removeAttribute("aria-busy");
+  });
+})();

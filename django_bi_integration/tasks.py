@@ -1,0 +1,27 @@
+"""Celery: the tasks call the verbs, nothing else. Their arguments carry no data: what waits is in the database."""
+
+import time
+
+from celery import Task, shared_task
+
+from django_bi_integration.webhooks import dispatch as dispatching
+from django_bi_integration.webhooks.wake_up import TASK, wake_up
+
+#: Seconds after which a receiver that hangs is interrupted, and after which its worker process is killed.
+SOFT_LIMIT, HARD_LIMIT = 240, 300
+#: The part of the soft limit after which a task starts no further event and leaves the rest to another one.
+STINT = 1 / 4
+
+
+@shared_task(bind=True, name=TASK, ignore_result=True, soft_time_limit=SOFT_LIMIT, time_limit=HARD_LIMIT)
+def dispatch(task: "Task[[], None]") -> None:
+    """Dispatch what waits.
+
+    A soft limit interrupts once in a task: one that went on after it would be at the mercy of the next receiver
+    that hangs. So a task ends well before, whatever limit the host project has set for it.
+    """
+    stint = (task.soft_time_limit or SOFT_LIMIT) * STINT
+    started = time.monotonic()
+    dispatching.dispatch_pending(seconds=stint)
+    if time.monotonic() - started >= stint:
+        wake_up()

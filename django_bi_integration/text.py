@@ -1,0 +1,52 @@
+"""Text and JSON as every database can hold them."""
+
+import math
+import re
+from collections.abc import Iterable
+
+#: MariaDB takes JSON that is nested deeper for none; so does an interpreter, at a depth that depends on its version.
+MAX_DEPTH = 30
+
+
+def clean(text: str, length: int | None = None) -> str:
+    """``text`` without NUL and lone surrogates (replaced), cut to ``length`` characters."""
+    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return (text if text.isascii() else text.encode("utf-8", "replace").decode())[:length]
+
+
+def end_of(text: str, length: int) -> str:
+    """The last ``length`` characters of ``text``; what is not printable ASCII is replaced."""
+    end = re.sub(r"[^ -~]", "?", text[-length:])
+    return end if len(text) <= length else f"…{end[1:]}"
+
+
+def in_plane(text: str) -> str:
+    """``text`` without what MariaDB's utf8mb3 lacks, emoji for example (replaced)."""
+    return re.sub(r"[^\u0000-\uffff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def is_plain(value: object) -> bool:
+    """Whether every database can hold the parsed JSON ``value`` as JSON.
+
+    Not where it is nested deeper than ``MAX_DEPTH``, or has NUL, a lone surrogate or an infinite number in it.
+    """
+    layer = [value]
+    for _ in range(MAX_DEPTH + 1):
+        if not all(map(_is_plain_leaf, layer)):
+            return False
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        if not layer:
+            return True
+    return False
+
+
+def _is_plain_leaf(value: object) -> bool:
+    if isinstance(value, str):
+        return clean(value) == value
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else ()

@@ -1,0 +1,20 @@
+"""The URLs to include in a host project, for example as ``path("bi/", include("django_bi_integration.urls"))``."""
+
+from django.urls import path
+
+from django_bi_integration.views import sso
+from django_bi_integration.views.webhook import WebhookView
+
+app_name = "django_bi_integration"
+
+webhook = WebhookView.as_view()
+
+urlpatterns = [
+    # Both forms are served: the redirect from one to the other would count as delivered. The last is the one
+    # that reverse() gives.
+    path("webhooks/<uuid:registration_id>", webhook, name="webhook"),
+    path("webhooks/<uuid:registration_id>/", webhook, name="webhook"),
+    path("sso/login/", sso.login, name="sso-login"),
+    path("sso/launch/", sso.launch, name="sso-launch"),
+    path("sso/return/<uuid:session_id>/", sso.come_back, name="sso-return"),
+]

@@ -1,0 +1,99 @@
+"""Big Interview: mock interviews, proven by a static key sent bare in ``Authorization``.
+
+Source: the partner documentation (github.com/biginterview/biginterview-docs, ``source/docs/partners``) and
+its successor, the single sign-on article on support.biginterview.com.
+"""
+
+from typing import Any
+
+from django_bi_integration.events import (
+    INTERVIEW_CREATED,
+    INTERVIEW_DELETED,
+    INTERVIEW_UPDATED,
+    Interview,
+    Reading,
+)
+from django_bi_integration.vendors.base import Document, Vendor, as_event_id, as_flag, as_mapping, as_moment, as_text
+
+OBJECT_TYPE = "Interview"
+INTERVIEW_EVENTS = (INTERVIEW_CREATED, INTERVIEW_UPDATED, INTERVIEW_DELETED)
+
+
+def read(document: Document) -> Reading:
+    """Read one delivery. The reference shows the fields both under ``webhook`` and bare: both are taken."""
+    webhook = as_mapping(document.get("webhook")) or document
+    event_type = as_text(webhook.get("event_name")) or ""
+    partner_id = as_text(webhook.get("partner_id"))
+    # The reference calls ``api_id`` an Integer, its sample sends a string; ``api_object.id`` is a number.
+    api_object = as_mapping(webhook.get("api_object"))
+    object_id = as_text(webhook.get("api_id")) or as_text(api_object.get("id"))
+    known = event_type in INTERVIEW_EVENTS
+    interview = read_interview(object_id, partner_id, api_object) if known else None
+    return Reading(
+        event_id=as_event_id(webhook.get("id")),
+        event_type=event_type,
+        subject_id=partner_id or "",
+        # A delete carries the object type "None": the event's name alone says what it is about.
+        object_type=OBJECT_TYPE if known else as_text(webhook.get("api_type")) or "",
+        object_id=object_id or "",
+        object_key=(OBJECT_TYPE, object_id) if known and object_id else (),
+        occurred_at=(interview.updated_at or interview.created_at) if interview else None,
+        data=interview,
+    )
+
+
+def read_interview(object_id: str | None, partner_id: str | None, fields: Document) -> Interview:
+    """Read an interview object, which webhooks and the Partner API have alike."""
+    links = as_mapping(fields.get("links"))
+    return Interview(
+        id=object_id,
+        partner_id=partner_id,
+        title=as_text(fields.get("title")),
+        interviewer_name=as_text(fields.get("interviewer_name")),
+        category=as_text(fields.get("category")),
+        completed=as_flag(fields.get("completed")),
+        created_at=as_moment(fields.get("created_at")),
+        updated_at=as_moment(fields.get("updated_at")),
+        review_path=as_text(links.get("review")),
+        retake_path=as_text(links.get("retake")),
+    )
+
+
+def sample(event_type: str, event_id: str, subject_id: str) -> dict[str, Any]:
+    """The sample of "Handling webhooks"; a delete has no object, as "The webhook object" says."""
+    interview = {
+        "id": 95607,
+        "title": "Top 10 Questions",
+        "interviewer_name": "Jordan",
+        "category": "Top 10 Questions: 1",
+        "completed": True,
+        "created_at": "2015-05-18T16:37:13.000Z",
+        "updated_at": "2015-05-18T16:37:13.000Z",
+        "links": {
+            "review": "/members/mock_interviews/95607",
+            "retake": "/members/mock_interviews/interview_info/52",
+        },
+    }
+    deleted = event_type == INTERVIEW_DELETED
+    return {
+        "webhook": {
+            "id": event_id,
+            "event_name": event_type,
+            "partner_id": subject_id,
+            "api_id": "95607",
+            "api_type": "None" if deleted else OBJECT_TYPE,
+            "api_object": None if deleted else interview,
+        }
+    }
+
+
+BIG_INTERVIEW = Vendor(
+    slug="big_interview",
+    label="Big Interview",
+    documentation_url="https://support.biginterview.com/en/article/legacy-single-sign-on-6cnptv",
+    sends_key=True,
+    default_networks=(),
+    event_types=INTERVIEW_EVENTS,
+    read=read,
+    sample=sample,
+)

@@ -1,0 +1,107 @@
+"""Innovative Educators: course completions, known only by the address that they come from.
+
+Source: "Live Event Webhooks", techdocs.innovativeeducators.org/data-integrations/webhooks.
+"""
+
+from types import MappingProxyType
+from typing import Any
+
+from django_bi_integration.events import COURSE_COMPLETE, CourseCompletion, Learner, Reading
+from django_bi_integration.vendors.base import Document, Vendor, as_event_id, as_mapping, as_moment, as_text
+
+OBJECT_TYPE = "CourseCompletion"
+#: The page's heading says ``courseComplete``, its sample payload ``courseCompletion``.
+COMPLETION_NAMES = ("courseComplete", "courseCompletion")
+#: The page documents ref1 to ref3; real streams carry up to ref10.
+REFS = tuple(f"ref{number}" for number in range(1, 11))
+
+
+def read(document: Document) -> Reading:
+    """Read one delivery, a completion or anything else that the platform may send."""
+    if not _is_completion(document):
+        return Reading(
+            event_id=as_event_id(document.get("id")),
+            event_type=as_text(document.get("event")) or as_text(document.get("type")) or "",
+        )
+    completion = _completion(document)
+    learner = completion.learner
+    subject_id = learner.external_customer_id or (learner.email or "").lower() or learner.id or ""
+    return Reading(
+        event_id=as_event_id(document.get("id")),
+        event_type=COURSE_COMPLETE,
+        subject_id=subject_id,
+        object_type=OBJECT_TYPE,
+        object_id=completion.course_id or "",
+        object_key=(OBJECT_TYPE, completion.course_id, subject_id) if completion.course_id and subject_id else (),
+        occurred_at=completion.completed_at,
+        data=completion,
+    )
+
+
+def _is_completion(document: Document) -> bool:
+    event = as_text(document.get("event"))
+    if event is not None:
+        return event in COMPLETION_NAMES
+    return document.get("type") == "status_change" and document.get("source") == "course_completed"
+
+
+def _completion(document: Document) -> CourseCompletion:
+    return CourseCompletion(
+        course_id=as_text(document.get("notifiableId")),
+        course_title=as_text(document.get("title")),
+        completed_at=as_moment(document.get("timestamp")),
+        company_id=as_text(document.get("companyId")),
+        learner=_learner(as_text(document.get("user")), as_mapping(document.get("userDetail"))),
+    )
+
+
+def _learner(email: str | None, detail: Document) -> Learner:
+    refs = {name: text for name in REFS if (text := as_text(detail.get(name))) is not None}
+    return Learner(
+        id=as_text(detail.get("id")),
+        email=email,
+        first_name=as_text(detail.get("firstName")),
+        last_name=as_text(detail.get("lastName")),
+        external_customer_id=as_text(detail.get("externalCustomerId")),
+        client=as_text(detail.get("client")),
+        refs=MappingProxyType(refs),
+    )
+
+
+def sample(event_type: str, event_id: str, subject_id: str) -> dict[str, Any]:
+    """The "Sample Payload" of the webhook page, without its comments, which JSON has none of."""
+    return {
+        "id": event_id,
+        "source": "course_completed",
+        "timestamp": "2019-10-17T20:50:53.103Z",
+        "type": "status_change",
+        "user": "learner@example.edu",
+        "companyId": "3aabdfb8-3891-5011-ad35-8e2351c5fdaf",
+        "event": "courseCompletion",
+        "notifiableId": "7670fdbe-15ed-504b-a680-d404fa4b0eb4",
+        "title": "New Student Orientation",
+        "userDetail": {
+            "id": "61149b2c-3f37-5032-be63-f5d984de10b6",
+            "firstName": "Bob",
+            "lastName": "Johnson",
+            "externalCustomerId": subject_id,
+            "sfContactId": None,
+            "sfAccountId": None,
+            "client": "00f928f4-8718-5043-9164-32398b165c60",
+            "ref1": "111222333444",
+            "ref2": "Department",
+            "ref3": "...",
+        },
+    }
+
+
+INNOVATIVE_EDUCATORS = Vendor(
+    slug="innovative_educators",
+    label="Innovative Educators",
+    documentation_url="https://techdocs.innovativeeducators.org/data-integrations/webhooks",
+    sends_key=False,
+    default_networks=("54.243.7.71", "3.83.213.76"),
+    event_types=(COURSE_COMPLETE,),
+    read=read,
+    sample=sample,
+)

@@ -1,0 +1,138 @@
+"""Where vendors post their events."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.db import Error as DatabaseFailure
+from django.db import transaction
+from django.http import HttpResponse, UnreadablePostError
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_variables
+from rest_framework import status
+from rest_framework.exceptions import APIException
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView, exception_handler
+
+from django_bi_integration.conf import settings
+from django_bi_integration.models import WebhookRegistration
+from django_bi_integration.text import end_of
+from django_bi_integration.webhooks import refusals
+from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey
+from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
+from django_bi_integration.webhooks.conflicts import error_number
+from django_bi_integration.webhooks.receive import receive
+
+logger = logging.getLogger(__name__)
+
+STORED = b'{"status":"stored"}'
+
+#: An id that no registration has. ``bi_doctor`` posts to it: it is refused like any unknown one, and not counted.
+PROBE_ID = UUID(int=0)
+
+
+class StorageUnavailable(APIException):
+    """The event could not be stored; the vendor shall send it again."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "Try again later."
+    wait = 30  # seconds; becomes Retry-After
+
+
+class AlwaysJSON(BaseContentNegotiation):
+    """Answers in JSON whatever the vendor's ``Accept`` or ``?format=`` says."""
+
+    def select_parser(self, request: Request, parsers: Any) -> None:
+        return None
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class WebhookView(APIView):
+    """Where a vendor posts its events. Every policy is set here, so that no project-wide default applies."""
+
+    authentication_classes = [RegistrationKey]
+    permission_classes = [FromAllowedNetwork]
+    throttle_classes = []
+    parser_classes = []
+    renderer_classes = [JSONRenderer]
+    content_negotiation_class = AlwaysJSON
+    versioning_class = None
+    metadata_class = None
+    schema = None
+    http_method_names = ["post"]
+
+    registration: WebhookRegistration
+
+    @classmethod
+    def as_view(cls, **options: Any) -> Any:
+        # The report of an error has neither the key nor what the body says of a student.
+        view = sensitive_variables()(super().as_view(**options))
+        # A request's own transaction would end after the answer was decided, and could then still fail.
+        return transaction.non_atomic_requests(csrf_exempt(view))
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method != "POST":
+            raise refusals.WrongMethod
+        self.registration = find_registration(kwargs["registration_id"])
+        super().initial(request, *args, **kwargs)
+
+    def post(self, request: Request, registration_id: UUID) -> HttpResponse:
+        receive(self.registration, read_body(request))
+        return HttpResponse(STORED, content_type="application/json")
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, DatabaseFailure):
+            # What a database says of a value may quote it; its own number for the error does not.
+            logger.error("delivery not stored: %s %s", type(exc).__name__, error_number(exc))
+            exc = StorageUnavailable()
+        if isinstance(exc, refusals.Refused) and self.kwargs["registration_id"] != PROBE_ID:
+            self._count(exc)
+        return super().handle_exception(exc)
+
+    def get_exception_handler(self) -> Callable[..., Response | None]:
+        return exception_handler
+
+    def _count(self, refusal: refusals.Refused) -> None:
+        registration = getattr(self, "registration", None)
+        source = refusals.Source(
+            registration_id=registration and registration.pk,
+            reason=refusal.reason,
+            address=str(client_address(self.request) or ""),
+            peer=end_of(peer(self.request), 64),
+        )
+        refusals.tally.add(source, end_of(forwarded_for(self.request), 200))
+
+
+def find_registration(registration_id: UUID) -> WebhookRegistration:
+    registration = WebhookRegistration.objects.find(registration_id)
+    if registration is None:
+        raise refusals.UnknownURL
+    return registration
+
+
+def read_body(request: Request) -> bytes:
+    """The body, bounded by our own limit instead of the project's, whose excess would be a 400 in HTML.
+
+    Raises LengthRequired, TooLarge, or NotAnObject where the sender broke off.
+    """
+    length = request.META.get("CONTENT_LENGTH") or ""
+    # As a float: Python reads no whole number of 5,000 digits.
+    if length.isdecimal() and float(length) > settings.MAX_BODY_BYTES:
+        raise refusals.TooLarge
+    try:
+        body = request.read(settings.MAX_BODY_BYTES + 1)
+    except UnreadablePostError as error:
+        raise refusals.NotAnObject from error
+    if len(body) > settings.MAX_BODY_BYTES:
+        raise refusals.TooLarge
+    if not body and not length:
+        raise refusals.LengthRequired
+    return body

@@ -1,0 +1,1 @@
+"""The doing part: who is at the door, receiving, dispatching."""

@@ -1,0 +1,58 @@
+"""The proofs that a registration asks for: the bare key, and the client's address."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AnonymousUser
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from django_bi_integration.models import WebhookRegistration
+from django_bi_integration.webhooks import refusals
+from django_bi_integration.webhooks.client_address import client_address
+
+if TYPE_CHECKING:
+    from django_bi_integration.views.webhook import WebhookView
+
+
+class RegistrationKey(BaseAuthentication):
+    """Big Interview's scheme: the verification key, bare, is the whole ``Authorization`` header.
+
+    Source: "Handling webhooks" in the partner documentation. A registration without a key leaves the
+    proof to its allowlist.
+    """
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, WebhookRegistration]:
+        registration = _registration(request)
+        if not registration.is_active:
+            raise refusals.Inactive
+        if not registration.has_proof:
+            raise refusals.NoProof
+        if registration.has_key:
+            # Servers hand the header over as Latin-1 text; its bytes are compared.
+            key = request.META.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace").strip()
+            if not key:
+                raise refusals.NotAuthenticated
+            if not registration.check_key(key):
+                raise refusals.WrongKey
+        return AnonymousUser(), registration
+
+
+class FromAllowedNetwork(BasePermission):
+    """Innovative Educators' only proof: the address that the request comes from.
+
+    Source: "Authenticating Requests" on its webhook page. A registration without an allowlist leaves
+    the proof to its key.
+    """
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        registration = _registration(request)
+        if registration.allowed_networks and not registration.allows(client_address(request)):
+            raise refusals.Forbidden
+        return True
+
+
+def _registration(request: Request) -> WebhookRegistration:
+    view: WebhookView = request.parser_context["view"]
+    return view.registration

@@ -1,0 +1,52 @@
+"""Conflicts: two transactions that lock each other out, of which the database ends one, to be tried again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from django.db import Error as DatabaseFailure
+from django.db import connection, transaction
+
+from django_bi_integration.models import ReceivedEvent
+
+Result = TypeVar("Result")
+
+#: Deadlocks and failed serialisation: PostgreSQL's SQLSTATE, MariaDB's and MySQL's error numbers.
+CONFLICTS = {"40001", "40P01", 1020, 1213}
+TRIES = 5
+
+
+def error_number(error: DatabaseFailure) -> str | int | None:
+    """The database's own number for an error, which tells nothing of the values in it; None where it has none."""
+    sqlstate: str | None = getattr(error.__cause__, "sqlstate", None)
+    first = error.args[0] if error.args else None
+    return sqlstate or (first if isinstance(first, int) else None)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the database ended a transaction in favour of another, so that it may go well if tried again."""
+    return isinstance(error, DatabaseFailure) and error_number(error) in CONFLICTS
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """A transaction that will write. SQLite, which has no row locks, is made to lock as a whole at once:
+    locking later, behind a read, would fail instead of wait."""
+    with transaction.atomic():
+        if not connection.features.has_select_for_update:
+            ReceivedEvent.objects.filter(pk=0).update(attempts=0)
+        yield
+
+
+def despite_conflicts(call: Callable[[], Result]) -> Result:
+    """Make the call, which is a transaction of its own, again where the database ended it in favour of another.
+
+    Raises what the call raises: after so many tries, within an outer transaction, or for any other reason.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return call()
+        except DatabaseFailure as error:
+            if not is_conflict(error) or connection.in_atomic_block:
+                raise
+    return call()

@@ -1,0 +1,462 @@
+"""Dispatch what waits: claim events, run their receivers, commit effects and outcomes together.
+
+Exactly once: a receiver's writes and the record that it is done are one commit, which succeeds only while the
+claim is still held. One at a time: while an event of an object is claimed no other event of it can be, and the
+object's row is locked while its receivers run, so that not even a claim that ran out lets a second worker in.
+"""
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import accumulate, takewhile
+from uuid import uuid4
+
+from django.db import Error as DatabaseFailure
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from django_bi_integration import vendors
+from django_bi_integration.conf import settings
+from django_bi_integration.events import EventData
+from django_bi_integration.models import ObjectState, ReceivedEvent
+from django_bi_integration.text import in_plane
+from django_bi_integration.webhooks import receivers
+from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
+from django_bi_integration.webhooks.receive import parse
+from django_bi_integration.webhooks.receivers import MAX_DEATHS, Outcome, Receiver
+from django_bi_integration.webhooks.refusals import NotAnObject
+from django_bi_integration.webhooks.wake_up import wake_up
+
+logger = logging.getLogger(__name__)
+
+#: How many events one claim takes at most.
+BATCH = 200
+#: Seconds of work that one claim is meant to be.
+CLAIM_SECONDS = 1.0
+#: Milliseconds of work that one commit is meant to be: so long may an effect wait for others to be had.
+COMMIT_MS = 100.0
+#: What is to be known of an event before it is claimed.
+HEAD = ("claim", "object_key", "registration_id", "object_type", "object_id", "subject_id")
+
+Status = ReceivedEvent.Status
+
+
+class ClaimLost(Exception):
+    """The claim ran out and another worker has the event, or it was deleted: what was done here is rolled back."""
+
+
+class TransactionLost(Exception):
+    """A receiver broke the transaction that it ran in, and with it what the receivers before it wrote."""
+
+
+def dispatch_pending(*, seconds: float | None = None) -> Counter[str]:
+    """Dispatch every event that is due, and count what became of them by status.
+
+    Starts no further event after ``seconds``. Raises ``django.db.Error`` where the database goes away; the events
+    in hand are then taken up again once their claims have run out.
+    """
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    ended: Counter[str] = Counter()
+    size = BATCH // 4
+    while events := despite_conflicts(partial(claim, size)):
+        started = time.monotonic()
+        ended += _dispatch_claimed(events, until=min(end, started + settings.LEASE_SECONDS / 3))
+        if time.monotonic() >= end:
+            break
+        pace = CLAIM_SECONDS / (time.monotonic() - started)
+        size = max(1, min(BATCH, 2 * size, round(len(events) * pace)))
+    return ended
+
+
+def _dispatch_claimed(events: list[ReceivedEvent], *, until: float) -> Counter[str]:
+    """Dispatch events batch by batch; give back those that none was started with at that time."""
+    ended: Counter[str] = Counter()
+    while events and time.monotonic() < until:
+        batch, events = _first_batch(events)
+        try:
+            ended.update(dispatch(*batch))
+        except BaseException:
+            with suppress(DatabaseFailure):  # then they wait for the end of their lease
+                release(events)
+            raise
+    release(events)
+    return ended
+
+
+def _first_batch(events: list[ReceivedEvent]) -> tuple[list[ReceivedEvent], list[ReceivedEvent]]:
+    """The events to begin with, which are more than one only as far as they are known to be quick; and the rest."""
+    work = accumulate(receivers.expected_ms(event) for event in events)
+    size = max(1, sum(1 for _ in takewhile(lambda milliseconds: milliseconds <= COMMIT_MS, work)))
+    return events[:size], events[size:]
+
+
+def retry_failed(events: QuerySet[ReceivedEvent]) -> int:
+    """Make the failed ones among ``events`` due again, for the receivers that failed alone; return their number."""
+    with transaction.atomic():
+        failed = list(events.filter(status=Status.FAILED).select_for_update())
+        for event in failed:
+            event.receiver_results = receivers.dump(
+                {
+                    name: Outcome() if outcome.status == "failed" else outcome
+                    for name, outcome in receivers.load(event).items()
+                }
+            )
+            event.status, event.next_attempt_at, event.attempts = Status.PENDING, timezone.now(), 0
+            event.save(update_fields=["receiver_results", "status", "next_attempt_at", "attempts"])
+    transaction.on_commit(wake_up, robust=True)
+    return len(failed)
+
+
+def claim(size: int = BATCH) -> list[ReceivedEvent]:
+    """Claim ``size`` events that are due, with all that waits of the same objects, in the order to dispatch them.
+
+    The attempt is counted and committed here, before any receiver runs.
+    """
+    now = timezone.now()
+    due = ReceivedEvent.objects.due(now)
+    while heads := list(due.order_by("next_attempt_at", "pk").only(*HEAD)[:size]):
+        _ensure_states(heads)
+        if events := _claim(heads, due, now):
+            return events
+        # Other workers are at all of these, with receivers that outlive their lease: others must not wait for that.
+        keys = {head.object_key for head in heads if head.object_key}
+        due = due.exclude(pk__in=[head.pk for head in heads]).exclude(object_key__in=keys)
+    return []
+
+
+def _claim(heads: list[ReceivedEvent], due: QuerySet[ReceivedEvent], now: datetime) -> list[ReceivedEvent]:
+    """Claim ``heads``, the events that have waited longest, and their objects' others, where no worker is at them."""
+    with writing():
+        keys = _free_objects({head.object_key for head in heads if head.object_key}, now)
+        heads = [head for head in heads if not head.object_key or head.object_key in keys]
+        if events := _one_at_most_unfinished(_in_vendor_order(due, heads)):
+            _take(events)
+    return events
+
+
+def _one_at_most_unfinished(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
+    """Those of the events that may be claimed together.
+
+    One that its last worker left unfinished is claimed alone, lest it take others down with it, and what comes
+    after it of the same object waits for that.
+    """
+    unfinished = {_object(event) for event in events if event.claim is not None}
+    if events and _object(events[0]) in unfinished:
+        return events[:1]
+    return [event for event in events if _object(event) not in unfinished]
+
+
+def _object(event: ReceivedEvent) -> str | int:
+    """What an event is one at a time with: its object, or itself where it has none."""
+    return event.object_key or event.pk
+
+
+def _take(events: Sequence[ReceivedEvent]) -> None:
+    token = uuid4()
+    interruptions = int(events[0].claim is not None)  # then it is the only one
+    for event in events:
+        event.was_unfinished, event.due_at = event.claim is not None, event.next_attempt_at
+        event.claim, event.attempts = token, event.attempts + 1
+        event.interruptions += interruptions
+    ReceivedEvent.objects.filter(pk__in=[event.pk for event in events]).update(
+        claim=token,
+        attempts=F("attempts") + 1,
+        interruptions=F("interruptions") + interruptions,
+        next_attempt_at=_end_of_lease(),
+    )
+
+
+def _in_vendor_order(due: QuerySet[ReceivedEvent], heads: list[ReceivedEvent]) -> list[ReceivedEvent]:
+    """Lock the events of the heads' objects: object after object as the heads stand, each in the vendor's order.
+
+    Where they are more than one claim takes, they are those of the first object alone.
+    """
+    for chosen in (heads, heads[:1]):
+        lone = Q(pk__in=[head.pk for head in chosen if not head.object_key])
+        wanted = due.filter(lone | Q(object_key__in={head.object_key for head in chosen if head.object_key}))
+        in_order = wanted.order_by(F("occurred_at").asc(nulls_last=True), "pk")
+        events = list(in_order.select_for_update(skip_locked=True)[: BATCH + 1])
+        if len(events) <= BATCH:
+            break
+    turns = {_object(head): -turn for turn, head in enumerate(reversed(heads))}
+    return sorted(events[:BATCH], key=lambda event: (turns[_object(event)], event.vendor_order))
+
+
+def _end_of_lease() -> datetime:
+    return timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
+
+
+def _ensure_states(events: Sequence[ReceivedEvent]) -> None:
+    wanted = {event.object_key: event for event in events if event.object_key}
+    present = ObjectState.objects.filter(key__in=wanted).values_list("key", flat=True)
+    for key in present:
+        del wanted[key]
+    ObjectState.objects.bulk_create(
+        [
+            ObjectState(
+                key=key,
+                registration_id=event.registration_id,
+                object_type=event.object_type,
+                object_id=event.object_id,
+                subject_id=event.subject_id,
+            )
+            for key, event in sorted(wanted.items())
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def _free_objects(keys: set[str], now: datetime) -> set[str]:
+    """Lock the objects among ``keys`` that no worker is at; they stay locked until the claim is committed."""
+    if not keys:
+        return set()
+    states = ObjectState.objects.filter(key__in=keys).order_by("key").select_for_update(skip_locked=True)
+    unlocked = set(states.values_list("key", flat=True))
+    held = ReceivedEvent.objects.held(now).filter(object_key__in=unlocked)
+    return unlocked - set(held.values_list("object_key", flat=True))
+
+
+def release(events: Sequence[ReceivedEvent]) -> None:
+    """Give back what is left of a claim, as if it had not been claimed: each keeps its place in the queue."""
+    for event in events:
+        ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim).update(
+            claim=None, next_attempt_at=event.due_at, attempts=F("attempts") - 1
+        )
+
+
+def dispatch(*events: ReceivedEvent) -> list[str]:
+    """Run the receivers of claimed events that are due, and return the status that each event has then.
+
+    All run in one transaction, each receiver in its own savepoint. Where that transaction could not be kept, each event
+    gets one of its own; and where that could not be kept, or an earlier worker did not finish, each receiver does, so
+    that one cannot undo the others.
+    """
+    if len(events) == 1:
+        return [_dispatch_alone(*events)]
+    works = [_Work(event) for event in events]
+    try:
+        return _together(works)
+    except (DatabaseFailure, TransactionLost, ClaimLost) as error:
+        logger.info("a batch of %s events: %s; they run one by one", len(events), type(error).__name__)
+        _reconnect()
+    except BaseException:
+        if any(work.is_running for work in works):  # that one ended the worker; the others are as if not begun
+            with suppress(DatabaseFailure):
+                release([work.event for work in works if not work.is_running])
+        raise
+    return [_dispatch_alone(event) for event in events]
+
+
+def _dispatch_alone(event: ReceivedEvent) -> str:
+    if event.interruptions >= settings.MAX_ATTEMPTS * (MAX_DEATHS + 1):
+        return _set_aside(event)
+    try:
+        if not event.was_unfinished:
+            try:
+                (status,) = _together([_Work(event)])
+            except (DatabaseFailure, TransactionLost) as error:
+                logger.warning("event %s: %s; its receivers run one by one", event.pk, type(error).__name__)
+                _reconnect()
+            else:
+                return status
+        return _Work(event).one_by_one()
+    except ClaimLost:
+        logger.warning("event %s: the claim ran out, another worker has it", event.pk)
+        return Status.PENDING
+
+
+def _reconnect() -> None:
+    """Go on with a new connection, as this one may be lost; but a transaction of the caller's has no other."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+def _set_aside(event: ReceivedEvent) -> str:
+    """Fail an event that no worker gets done with, although none of its receivers is to blame."""
+    reason = f"No worker lived to finish any of the last {event.interruptions} attempts."
+    ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim).update(
+        status=Status.FAILED, claim=None, next_attempt_at=None, last_error=reason, interruptions=0
+    )
+    return Status.FAILED
+
+
+def _data_of(event: ReceivedEvent) -> EventData | None:
+    try:
+        return vendors.VENDORS[event.vendor].read(parse(bytes(event.body))).data
+    except NotAnObject:
+        # Interpreters differ in how deeply nested a body they can parse: another one received this.
+        return None
+
+
+def _together(works: "Sequence[_Work]") -> list[str]:
+    """Run what is due of all of them, and store what became of it with its effects, in one transaction."""
+    before = [vars(work.event).copy() for work in works]
+    try:
+        with writing():
+            states = _States([work.event for work in works])
+            for work in works:
+                work.run(work.due(), states)
+            _settle(works)
+            states.save()  # not before: MariaDB refuses a reference to an event that was deleted meanwhile
+    except BaseException:
+        for work, attributes in zip(works, before, strict=True):
+            work.event.__dict__ = attributes
+        raise
+    return [work.event.status for work in works]
+
+
+def _settle(works: "Sequence[_Work]") -> None:
+    for work in works:
+        work.settle()
+    if not ReceivedEvent.objects.settle([work.event for work in works]):
+        raise ClaimLost
+
+
+class _States:
+    """The objects of some claimed events, locked to keep others out until this transaction ends, also when the
+    lease ends before it. An event without an object is locked itself."""
+
+    def __init__(self, events: Sequence[ReceivedEvent]) -> None:
+        keys = {event.object_key for event in events if event.object_key}
+        if len(keys) < len(events):
+            lone = [event.pk for event in events if not event.object_key]
+            list(ReceivedEvent.objects.filter(pk__in=lone).order_by("pk").select_for_update().values_list("pk"))
+        locked = ObjectState.objects.filter(key__in=keys).order_by("key").select_for_update() if keys else ()
+        self._by_key = {state.key: state for state in locked}
+        if len(self._by_key) < len(keys):  # one was deleted since; the next claim makes it anew
+            raise ClaimLost
+        self._changed: dict[str, ObjectState] = {}
+
+    def of(self, event: ReceivedEvent) -> ObjectState | None:
+        """The state that the event is about to be compared with."""
+        # Receivers find what earlier events of this object and of this student said.
+        students = {changed.subject_id for changed in self._changed.values()}
+        if event.object_key in self._changed or event.subject_id in students:
+            self.save()
+        return self._by_key[event.object_key] if event.object_key else None
+
+    def take_in(self, event: ReceivedEvent, data: EventData | None) -> None:
+        """Remember the event as its object's newest."""
+        state = self._by_key[event.object_key]
+        state.take_in(event, data)
+        self._changed[state.key] = state
+
+    def save(self) -> None:
+        """Store what was taken in."""
+        ObjectState.objects.store(self._changed.values())
+        self._changed = {}
+
+
+class _Work:
+    """One event in the hands of one worker."""
+
+    is_running = False
+
+    def __init__(self, event: ReceivedEvent) -> None:
+        self.event = event
+        self.data = _data_of(event)
+        self.receivers = receivers.receivers_of(event)
+        self.outcomes = receivers.load(event)
+        # It takes its place in the order with its first dispatch: a retry may come after a newer one.
+        self.has_its_place = bool(self.outcomes)
+
+    def one_by_one(self) -> str:
+        # Whatever took a worker down before comes last.
+        due = sorted(self.due(), key=lambda receiver: self._before(receiver).status == "started")
+        for receiver in due:
+            if self._mark_started(receiver):
+                self._alone(receiver)
+        with writing():
+            _States([self.event])
+            _settle([self])
+        return self.event.status
+
+    def _alone(self, receiver: Receiver) -> None:
+        before = self._before(receiver)
+        try:
+            self._keep(receiver)
+        except (DatabaseFailure, TransactionLost) as error:
+            _reconnect()
+            with writing():
+                _States([self.event])  # a lost connection may still be committing
+                self.outcomes = receivers.load(ReceivedEvent.objects.only("receiver_results").get(pk=self.event.pk))
+                if self._before(receiver) == before:  # else it was committed, and only the answer was lost
+                    attempt = Outcome(attempts=before.attempts + 1)
+                    self.outcomes[receiver.name] = receivers.failure(attempt, error)
+                    self._keep()
+
+    def _mark_started(self, receiver: Receiver) -> bool:
+        """Commit that ``receiver`` is about to run; False where it was about to too often."""
+        before = self._before(receiver)
+        if before.status != "started":
+            started = Outcome(status="started", attempts=before.attempts)
+        elif before.deaths + 1 < MAX_DEATHS:
+            started = Outcome(status="started", attempts=before.attempts, deaths=before.deaths + 1)
+        else:
+            reason = f"The worker died {MAX_DEATHS} times while this receiver ran."
+            started = Outcome(status="failed", attempts=MAX_DEATHS, deaths=MAX_DEATHS, error=reason)
+        self.outcomes[receiver.name] = started
+        self._keep()
+        return not started.has_ended
+
+    def _keep(self, *run: Receiver) -> None:
+        """Run ``run`` and store the outcomes with their effects, in one transaction; the claim stays."""
+        with writing():
+            states = _States([self.event])
+            self.run(run, states)
+            kept = ReceivedEvent.objects.filter(pk=self.event.pk, claim=self.event.claim).update(
+                receiver_results=receivers.dump(self.outcomes),
+                is_stale=self.event.is_stale,
+                next_attempt_at=_end_of_lease(),
+            )
+            if not kept:
+                raise ClaimLost
+            states.save()
+
+    def run(self, run: Sequence[Receiver], states: _States) -> None:
+        """Run receivers, and have the event take its place among those of its object."""
+        event = self.event
+        state = states.of(event)
+        event.is_stale = state is not None and state.has_passed(event)
+        self.is_running = True
+        for receiver in run:
+            self._run(receiver)
+        self.is_running = False
+        if state is not None and not event.is_stale and not self.has_its_place:
+            states.take_in(event, self.data)
+
+    def _run(self, receiver: Receiver) -> None:
+        if self.event.is_stale and settings.SKIP_STALE:
+            self.outcomes[receiver.name] = Outcome(status="skipped")
+            return
+        outcome = receivers.run(receiver, self.event, self.data, self._before(receiver))
+        self.outcomes[receiver.name] = outcome
+        if connection.needs_rollback or connection.closed_in_transaction:
+            raise TransactionLost(f"{receiver.name} lost its transaction: {outcome.error}")
+
+    def settle(self) -> None:
+        """Set what is to be done next: another attempt, or nothing more. Receivers gone from the code do not count."""
+        event, now = self.event, timezone.now()
+        current = [self._before(receiver) for receiver in self.receivers]
+        waiting = [outcome.next_attempt_at or now for outcome in current if not outcome.has_ended]
+        failed = any(outcome.status == "failed" for outcome in current)
+        ended = Status.FAILED if failed else Status.DISPATCHED
+        event.receiver_results = receivers.dump(self.outcomes)
+        event.interruptions = 0
+        event.status = Status.PENDING if waiting else ended
+        event.next_attempt_at = min(waiting) if waiting else None
+        event.dispatched_at = now if not waiting and not failed else None
+        event.last_error = in_plane(next((outcome.error for outcome in current if outcome.error), ""))
+
+    def due(self) -> list[Receiver]:
+        now = timezone.now()
+        return [receiver for receiver in self.receivers if self._before(receiver).is_due(now)]
+
+    def _before(self, receiver: Receiver) -> Outcome:
+        return self.outcomes.get(receiver.name, Outcome())

@@ -1,0 +1,204 @@
+"""Receive a delivery: parse it, read it, store it once, and ask for its dispatch."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+from uuid import UUID
+
+from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from django_bi_integration import vendors
+from django_bi_integration.events import Reading
+from django_bi_integration.models import ReceivedEvent, WebhookRegistration
+from django_bi_integration.text import clean, is_plain
+from django_bi_integration.webhooks.conflicts import despite_conflicts, error_number, writing
+from django_bi_integration.webhooks.refusals import NotAnObject
+from django_bi_integration.webhooks.wake_up import wake_up
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a repeat waits to be counted while a worker has its event: the vendor would not wait for receivers.
+PATIENCE = 1.0
+#: MariaDB's and MySQL's number for text that a column's character set lacks, an emoji in utf8mb3 for example.
+INCORRECT_STRING = 1366
+
+
+def receive(
+    registration: WebhookRegistration,
+    body: bytes,
+    *,
+    origin: ReceivedEvent.Origin = ReceivedEvent.Origin.WEBHOOK,
+) -> None:
+    """Store the event in ``body`` durably and once, then ask for its dispatch.
+
+    Raises NotAnObject where the body is no JSON object, and ``django.db.Error`` where it could not be stored.
+    """
+    document = parse(body)
+    reading = vendors.VENDORS[registration.vendor].read(document)
+    despite_conflicts(lambda: store(registration, body, document, reading, origin))
+    # A repeat asks as well: the wake-up for the first delivery may have been lost. What is stored is stored, even
+    # where the machine has no thread left to ask with.
+    transaction.on_commit(wake_up, robust=True)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object in ``body``, whatever its content type claims; raises NotAnObject.
+
+    A byte order mark is accepted and the last of duplicate keys wins; ``NaN`` and ``Infinity`` are no JSON.
+    """
+    try:
+        document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_parse_int)
+    except (ValueError, RecursionError) as error:
+        raise NotAnObject from error
+    if not isinstance(document, dict):
+        raise NotAnObject
+    return document
+
+
+def _parse_int(digits: str) -> int | float:
+    """A whole number; one with more digits than Python reads is infinite, as 1e400 is."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def store(
+    registration: WebhookRegistration,
+    body: bytes,
+    document: dict[str, Any],
+    reading: Reading,
+    origin: ReceivedEvent.Origin,
+) -> None:
+    """Insert the event, or count one more delivery of it where its row is there already."""
+    arrival = _arrival(registration, body, document, reading, origin)
+    for candidate in _ever_plainer(arrival):
+        try:
+            while not (ReceivedEvent.objects.insert(candidate) or _count_repeat(candidate)):
+                pass  # its row was deleted in between
+            return
+        except DatabaseError as error:
+            if not _is_of_a_value(error):
+                raise
+            refusal = error
+    raise refusal
+
+
+def _is_of_a_value(error: DatabaseError) -> bool:
+    return isinstance(error, IntegrityError | DataError) or error_number(error) == INCORRECT_STRING
+
+
+@dataclass
+class Arrival:
+    """What is stored of an event that arrives; the fields are columns of ReceivedEvent."""
+
+    registration_id: UUID
+    vendor: str
+    vendor_event_id: str
+    event_digest: str
+    event_type: str
+    subject_id: str
+    object_type: str
+    object_id: str
+    object_key: str
+    occurred_at: datetime | None
+    received_at: datetime
+    last_delivery_at: datetime
+    next_attempt_at: datetime
+    origin: str
+    body: bytes
+    body_digest: str
+    payload: dict[str, Any] | None
+
+
+def _arrival(
+    registration: WebhookRegistration,
+    body: bytes,
+    document: dict[str, Any],
+    reading: Reading,
+    origin: ReceivedEvent.Origin,
+) -> Arrival:
+    identity = ("id", reading.event_id) if reading.event_id else ("body", body.hex())
+    key = (str(registration.pk), *reading.object_key) if reading.object_key else None
+    now = timezone.now()
+    return Arrival(
+        registration_id=registration.pk,
+        vendor=registration.vendor,
+        vendor_event_id=clean(reading.event_id or "", 255),
+        event_digest=_digest(*identity),
+        event_type=clean(reading.event_type, 100),
+        subject_id=clean(reading.subject_id, 255),
+        object_type=clean(reading.object_type, 100),
+        object_id=clean(reading.object_id, 255),
+        object_key=_digest(*key) if key else "",
+        occurred_at=reading.occurred_at,
+        received_at=now,
+        last_delivery_at=now,
+        next_attempt_at=now,
+        origin=origin,
+        body=body,
+        body_digest=hashlib.sha256(body).hexdigest(),
+        payload=document if is_plain(document) else None,
+    )
+
+
+def _ever_plainer(arrival: Arrival) -> Iterator[Arrival]:
+    """The event as read; with nothing but ASCII beside the bytes; and without its payload."""
+    yield arrival
+    for name in ("vendor_event_id", "event_type", "subject_id", "object_type", "object_id"):
+        setattr(arrival, name, getattr(arrival, name).encode("ascii", "replace").decode())
+    yield arrival
+    arrival.payload = None
+    yield arrival
+
+
+def _count_repeat(arrival: Arrival) -> bool:
+    """Count a delivery of an event that is stored; False where it is not.
+
+    A worker may hold the row's lock for as long as the event's receivers take. Then the delivery is acknowledged
+    without being counted.
+    """
+    stored = ReceivedEvent.objects.filter(registration_id=arrival.registration_id, event_digest=arrival.event_digest)
+    # Of an event that no worker has claimed, one statement counts. MariaDB's would wait for the lock all the same.
+    if connection.vendor != "mysql" and ReceivedEvent.objects.count_repeat(arrival):
+        return True
+    end = time.monotonic() + PATIENCE
+    while not _count_unless_locked(stored, arrival):
+        pk = stored.values_list("pk", flat=True).first()
+        if pk is None:
+            return False
+        if time.monotonic() > end:
+            logger.info("event %s: a repeat was not counted, a worker has the event", pk)
+            break
+        time.sleep(0.02)
+    return True
+
+
+def _count_unless_locked(stored: QuerySet[ReceivedEvent], arrival: Arrival) -> bool:
+    no_key = connection.features.has_select_for_no_key_update  # a reference to the row is no hindrance
+    with writing():
+        free = stored.select_for_update(skip_locked=True, no_key=no_key).values_list("pk", "body_digest").first()
+        if free is None:
+            return False
+        pk, body_digest = free
+        changes: dict[str, Any] = {"deliveries": F("deliveries") + 1, "last_delivery_at": timezone.now()}
+        if body_digest != arrival.body_digest:
+            changes |= {"conflicts": F("conflicts") + 1, "conflicting_body": arrival.body}
+        ReceivedEvent.objects.filter(pk=pk).update(**changes)
+    return True
+
+
+def _digest(*parts: str) -> str:
+    # JSON keeps the parts apart whatever is in them, and lone surrogates stay distinct.
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

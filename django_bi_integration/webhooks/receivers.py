@@ -1,0 +1,231 @@
+"""Receivers: which ones an event has, and running one so that it cannot hurt the others."""
+
+import asyncio
+import logging
+import math
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timedelta
+from functools import partial, wraps
+from random import uniform
+from typing import Any, Literal
+
+from asgiref.sync import async_to_sync
+from django.db import connection, transaction
+from django.dispatch import Signal
+from django.utils import timezone
+
+from django_bi_integration.conf import settings
+from django_bi_integration.events import EventData
+from django_bi_integration.exceptions import GiveUp, RetryLater
+from django_bi_integration.models import ReceivedEvent, WebhookRegistration
+from django_bi_integration.signals import BY_EVENT_TYPE, event_received
+from django_bi_integration.text import clean
+from django_bi_integration.webhooks.conflicts import is_conflict
+
+logger = logging.getLogger(__name__)
+
+#: The longest wait that a receiver may ask for: no calendar is as long as a timedelta.
+LONGEST_WAIT = timedelta(days=365)
+#: How many workers a receiver may take down with it before it is failed.
+MAX_DEATHS = 3
+#: How many milliseconds each receiver took the last time, with what it left for after the commit.
+_last_ms: dict[str, float] = {}
+
+Status = Literal["new", "started", "retry", "done", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one receiver for one event so far; stored in ``ReceivedEvent.receiver_results``.
+
+    ``duration_ms`` is that of the latest attempt, ``retry_at`` an ISO 8601 time in UTC. ``started`` is stored only
+    where the receiver may take its worker down, so that it is known which one it was.
+    """
+
+    status: Status = "new"
+    attempts: int = 0
+    deaths: int = 0
+    duration_ms: float | None = None
+    error: str = ""
+    traceback: str = ""
+    retry_at: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ("done", "failed", "skipped")
+
+    @property
+    def next_attempt_at(self) -> datetime | None:
+        return datetime.fromisoformat(self.retry_at) if self.retry_at else None
+
+    def is_due(self, now: datetime) -> bool:
+        return not self.has_ended and (self.next_attempt_at is None or self.next_attempt_at <= now)
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A function that is connected to one of the signals; ``name`` is its dotted path or ``dispatch_uid``."""
+
+    name: str
+    signal: Signal
+    function: Callable[..., object]
+    is_async: bool
+
+    def call(self, event: ReceivedEvent, data: EventData | None) -> None:
+        call = partial(self.function, signal=self.signal, sender=WebhookRegistration, event=event, data=data)
+        if self.is_async:
+            _await(call)
+        else:
+            call()
+
+
+def _await(call: Callable[..., Any]) -> None:
+    """Await a coroutine; one that is interrupted from outside, by a time limit, is not left behind running."""
+    running: list[asyncio.Task[Any]] = []
+
+    async def run() -> None:
+        running.extend(asyncio.all_tasks())  # it is the only one
+        await call()
+
+    try:
+        async_to_sync(run)()
+    except BaseException:
+        for task in running:
+            with suppress(RuntimeError):  # it has ended by itself, and its loop is closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        raise
+
+
+def receivers_of(event: ReceivedEvent) -> list[Receiver]:
+    """The receivers of the event's own signal, in the order of their connection, then those of every event."""
+    own = BY_EVENT_TYPE.get(event.event_type)
+    found = [*(_connected(own) if own else ()), *_connected(event_received)]
+    seen: dict[str, int] = {}
+    for index, receiver in enumerate(found):
+        seen[receiver.name] = seen.get(receiver.name, 0) + 1
+        if seen[receiver.name] > 1:
+            found[index] = replace(receiver, name=f"{receiver.name} #{seen[receiver.name]}")
+    return found
+
+
+def _connected(signal: Signal) -> Iterator[Receiver]:
+    # Signal.send_robust() runs its receivers without telling which one is which; the list that it walks does.
+    for (uid, sender_id), reference, *_, is_async in list(signal.receivers):
+        if sender_id not in (id(None), id(WebhookRegistration)):
+            continue
+        function = reference() if isinstance(reference, weakref.ReferenceType) else reference
+        if function is not None:
+            name = uid if isinstance(uid, str) else _dotted_path(function)
+            yield Receiver(clean(name, 200), signal, function, is_async)
+
+
+def _dotted_path(function: Callable[..., object]) -> str:
+    named = function.func if isinstance(function, partial) else function
+    if not hasattr(named, "__qualname__"):
+        named = type(named)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def expected_ms(event: ReceivedEvent) -> float:
+    """How many milliseconds the event's receivers together took the last time; without end for one that is new here."""
+    return sum(_last_ms.get(receiver.name, math.inf) for receiver in receivers_of(event))
+
+
+def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before: Outcome) -> Outcome:
+    """Run one receiver within a savepoint; what it raises ends here, as part of its outcome.
+
+    A deadlock is raised again: the transaction is to blame for it, which holds what other receivers locked.
+    """
+    pk, callbacks = event.pk, len(connection.run_on_commit)
+    attempt = replace(before, attempts=before.attempts + 1, retry_at="", error="", traceback="")
+    started = time.perf_counter()
+    try:
+        with transaction.atomic():
+            receiver.call(event, data)
+            if event.pk != pk:
+                raise TypeError("A receiver may not delete its event: the record that it is done would go with it.")
+    except (Exception, asyncio.CancelledError) as error:  # whatever one raises must not reach the others
+        event.pk = pk
+        if is_conflict(error):
+            raise
+        outcome = failure(attempt, error)
+        # Neither the payload nor what the error says of it belongs into a log.
+        logger.warning(
+            "receiver %s raised %s for event %s: %s",
+            receiver.name, type(error).__name__, event.pk, outcome.status,
+        )  # fmt: skip
+    else:
+        outcome = replace(attempt, status="done")
+    duration_ms = _last_ms[receiver.name] = _ms_since(started)
+    _watch_callbacks(receiver, callbacks, duration_ms)
+    return replace(outcome, duration_ms=duration_ms)
+
+
+def _watch_callbacks(receiver: Receiver, first: int, ms: float) -> None:
+    """Have what the receiver left for after the commit run whatever one of those calls raises, which Django logs, and
+    count as the receiver's time: the calls of one commit are lost together with their worker."""
+
+    def watched(call: Callable[[], object]) -> Callable[[], None]:
+        @wraps(call)
+        def timed() -> None:
+            nonlocal ms
+            started = time.perf_counter()
+            try:
+                call()
+            finally:
+                ms += _ms_since(started)
+                _last_ms[receiver.name] = ms
+
+        return timed
+
+    callbacks: list[Any] = connection.run_on_commit  # of three items each; the stubs know two
+    callbacks[first:] = [(savepoints, watched(call), True) for savepoints, call, _ in callbacks[first:]]
+
+
+def _ms_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)
+
+
+def failure(attempt: Outcome, error: BaseException) -> Outcome:
+    """The outcome of an attempt that ended with ``error``: another try later, or none."""
+    told = replace(
+        attempt,
+        error=clean(f"{type(error).__name__}: {_text(error)}", 1_000),
+        traceback=clean("".join(traceback.format_exception(error)), 10_000),
+    )
+    if isinstance(error, GiveUp) or attempt.attempts >= settings.MAX_ATTEMPTS:
+        return replace(told, status="failed")
+    asked = error.after if isinstance(error, RetryLater) else None
+    wait = min(asked, LONGEST_WAIT) if asked is not None else back_off(attempt.attempts)
+    return replace(told, status="retry", retry_at=(timezone.now() + wait).isoformat())
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error that cannot even tell what it is
+        return "its text cannot be shown"
+
+
+def back_off(attempts: int) -> timedelta:
+    """The wait after so many attempts: doubling up to a limit, and spread by up to a fifth either way."""
+    seconds = settings.RETRY_FIRST_SECONDS * 2 ** min(attempts - 1, 30)
+    return timedelta(seconds=min(seconds, settings.RETRY_LIMIT_SECONDS) * uniform(0.8, 1.2))  # noqa: S311 - no secret
+
+
+def load(event: ReceivedEvent) -> dict[str, Outcome]:
+    # While versions are mixed during a deploy, another one may have stored more than this one knows.
+    known = {item.name for item in fields(Outcome)}
+    return {
+        name: Outcome(**{key: value for key, value in stored.items() if key in known})
+        for name, stored in event.receiver_results.items()
+    }
+
+
+def dump(outcomes: dict[str, Outcome]) -> dict[str, dict[str, Any]]:
+    return {name: asdict(outcome) for name, outcome in outcomes.items()}

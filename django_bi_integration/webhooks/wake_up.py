@@ -1,0 +1,118 @@
+"""Wake-ups: tell a Celery worker that events are waiting, without ever holding a request.
+
+A wake-up may be lost, which costs nothing but time: the sweep finds what waits. So it is published from a thread,
+where a broker that is down or silent holds up nobody, and one wake-up stands for all that waits.
+"""
+
+import atexit
+import logging
+import os
+import threading
+import time
+
+from celery import Celery
+from celery.app import app_or_default
+
+logger = logging.getLogger(__name__)
+
+TASK = "django_bi_integration.dispatch"
+
+
+class Publisher:
+    """Publishes wake-ups from one thread of this process, started when first asked."""
+
+    #: Seconds between two wake-ups of a process: what is asked for in between is one wake-up, at their end.
+    INTERVAL = 0.1
+    #: Seconds that a process which ends waits for its last wake-up.
+    LAST_CALL = 1.0
+
+    def __init__(self) -> None:
+        self.app: Celery | None = None
+        self._asked = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._start_lock = threading.Lock()
+        self._pid: int | None = None
+        self._broker_is_down = False
+
+    def use(self, app: Celery) -> None:
+        """Publish through ``app``. Celery's own "current app" differs from thread to thread."""
+        self.app = app
+
+    def ask(self) -> None:
+        """Ask for a wake-up; returns at once, but in eager mode, where it dispatches here and now.
+
+        A project without a Celery app has no worker to wake: its cron runs ``bi_dispatch``.
+        """
+        if not self.has_app:
+            return
+        if self.is_eager:
+            self.celery.tasks[TASK].apply()
+            return
+        self._idle.clear()
+        self._asked.set()
+        if self._pid != os.getpid():
+            self._start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all that was asked for is published, for ``seconds`` at most; whether it is."""
+        return self._idle.wait(seconds)
+
+    @property
+    def has_app(self) -> bool:
+        """Whether the project has a Celery app, rather than the one that Celery makes up, on amqp://localhost."""
+        return self.celery.main != "default"
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether tasks run where they are asked for, within the request."""
+        return bool(self.celery.conf.task_always_eager)
+
+    @property
+    def celery(self) -> Celery:
+        """The app that messages go through."""
+        return self.app or app_or_default()
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._pid == os.getpid():
+                return
+            threading.Thread(target=self._run, name="django_bi_integration wake-up", daemon=True).start()
+            self._pid = os.getpid()
+            atexit.register(self.wait, self.LAST_CALL)
+
+    def _run(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            self._publish()
+            time.sleep(self.INTERVAL)
+            if not self._asked.is_set():
+                self._idle.set()
+
+    def _publish(self) -> None:
+        try:
+            # Without this policy, a broker that refuses connections is asked again and again.
+            self.celery.send_task(TASK, retry_policy={"max_retries": 0}, ignore_result=True)
+        except Exception as error:  # noqa: BLE001 - transports raise what they like; no wake-up is worth a crash
+            if not self._broker_is_down:
+                logger.warning("wake-up not sent, the sweep will dispatch: %s", _told(error))
+            self._broker_is_down = True
+        else:
+            if self._broker_is_down:
+                logger.info("wake-ups are sent again")
+            self._broker_is_down = False
+
+
+def _told(error: Exception) -> str:
+    """The error as a log may have it: one that cannot read the broker's URL quotes it, with a part of its password."""
+    kind = type(error).__name__
+    return kind if isinstance(error, ValueError) else f"{kind}: {error}"
+
+
+publisher = Publisher()
+
+
+def wake_up() -> None:
+    """Ask a worker to dispatch what waits."""
+    publisher.ask()

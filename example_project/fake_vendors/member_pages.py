@@ -1,0 +1,267 @@
+"""The pages of the fake Big Interview: single sign-on, and what a member sees and does once signed in."""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from example_project.fake_vendors.members import Interview, Member, Members, Session, TokenRefused
+from example_project.fake_vendors.practice import CHAPTERS, EXERCISES, TRACKS, Chapter
+from example_project.fake_vendors.rendering import (
+    FOLDER,
+    HEADERS,
+    Html,
+    exercise_choices,
+    fill,
+    finish_form,
+    interview_facts,
+    interview_path,
+    interview_row,
+    joined,
+    page,
+    track_panel,
+)
+from example_project.fake_vendors.web import Headers, Refusal, Request, Response, Route, find_route, redirect
+
+FILES = {"site.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
+
+#: All ports of a machine share their cookies, so the name has to be nobody else's.
+COOKIE = "fake_big_interview"
+DASHBOARD = "/members/dashboard"
+
+HEADLINES = {
+    HTTPStatus.BAD_REQUEST: "That request makes no sense here",
+    HTTPStatus.FORBIDDEN: "You cannot come in this way",
+    HTTPStatus.NOT_FOUND: "Nothing to see here",
+    HTTPStatus.METHOD_NOT_ALLOWED: "That is not what this address is for",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "That is too much at once",
+}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request, and the session that it comes with, if any."""
+
+    request: Request
+    members: Members
+    session: Session | None
+
+    @property
+    def member(self) -> Member:
+        """Who is signed in; nobody is a Refusal."""
+        if self.session is None:
+            raise Refusal(HTTPStatus.FORBIDDEN, "You are not signed in. The way in is on your career centre's portal.")
+        return self.session.member
+
+    def interview(self, interview_id: str) -> Interview:
+        """The member's own interview; any other is a Refusal."""
+        if interview := self.members.interview(self.member, int(interview_id)):
+            return interview
+        raise Refusal(HTTPStatus.NOT_FOUND, "You have no such interview. Perhaps it was deleted.")
+
+    def chapter(self) -> Chapter:
+        """The chapter that the query names; any other is a Refusal."""
+        number = self.request.parameter("chapter")
+        if not re.fullmatch(_NUMBER, number):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A chapter has a number, as in /members/curriculum?chapter=6.")
+        if chapter := CHAPTERS.get(int(number)):
+            return chapter
+        raise Refusal(HTTPStatus.NOT_FOUND, f"There is no chapter {number}.")
+
+
+@dataclass(frozen=True)
+class MemberPages:
+    """Answers browsers."""
+
+    members: Members
+
+    def answer(self, request: Request) -> Response:
+        """The answer, as a page whatever it is."""
+        visit = Visit(request, self.members, self.members.session(request.cookie(COOKIE)))
+        try:
+            if request.refusal:
+                raise request.refusal
+            handler, arguments = find_route(ROUTES, request)
+            if request.method == "POST":
+                _check_origin(request)
+            return handler(visit, **arguments)
+        except Refusal as refusal:
+            return _refusal_page(visit, refusal)
+
+
+def log_in(visit: Visit) -> Response:
+    """Use up a token of the Partner API, and go where the portal wanted."""
+    token, sent_to, return_url = (visit.request.parameter(name) for name in ("token", "redirect_to", "return_url"))
+    sent_to = sent_to or DASHBOARD
+    if not _is_own_path(sent_to):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "redirect_to has to be a path of this site, such as /members/dashboard.")
+    if return_url and not _is_web_address(return_url):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "return_url has to be a whole address that begins with http or https.")
+    try:
+        session = visit.members.log_in(token, sent_to, return_url)
+    except TokenRefused as refused:
+        raise Refusal(HTTPStatus.FORBIDDEN, f"{refused} Go back to your portal and start again there.") from refused
+    return redirect(sent_to, (("Set-Cookie", f"{COOKIE}={session.id}; Path=/; HttpOnly; SameSite=Lax"), *HEADERS))
+
+
+def log_out(visit: Visit) -> Response:
+    """Go back to where the portal wanted, or to the first page."""
+    if visit.session is None:
+        return redirect("/", HEADERS)
+    visit.members.log_out(visit.session)
+    gone = ("Set-Cookie", f"{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0")
+    return redirect(visit.session.return_url or "/", (gone, *HEADERS))
+
+
+def front(visit: Visit) -> Response:
+    """The first page, for everybody."""
+    way_in = fill("front_member" if visit.session else "front_guest")
+    return _page(visit, "Practise before it counts", fill("front", way_in=way_in))
+
+
+def dashboard(visit: Visit) -> Response:
+    """A member's interviews and tracks, and what they can start."""
+    member = visit.member
+    interviews = visit.members.interviews(member)
+    rows = joined(interview_row(interview) for interview in interviews)
+    done = visit.members.chapters_done(member)
+    content = fill(
+        "dashboard",
+        first_name=member.first_name,
+        interviews=fill("interviews", rows=rows) if rows else fill("no_interviews"),
+        exercises=exercise_choices(EXERCISES.values()),
+        tracks=joined(track_panel(track, done) for track in TRACKS),
+    )
+    return _page(visit, "Dashboard", content)
+
+
+def curriculum(visit: Visit) -> Response:
+    """One chapter of the tracks."""
+    member, chapter = visit.member, visit.chapter()
+    done = visit.members.chapters_done(member)
+    content = fill(
+        "chapter",
+        number=str(chapter.number),
+        title=chapter.title,
+        text=chapter.text,
+        state=fill("chapter_done" if chapter.number in done else "chapter_open", path=chapter.path),
+        tracks=joined(track_panel(track, done, here=chapter) for track in TRACKS),
+    )
+    return _page(visit, chapter.title, content)
+
+
+def finish_chapter(visit: Visit) -> Response:
+    """Mark a chapter as done."""
+    member, chapter = visit.member, visit.chapter()
+    visit.members.finish_chapter(member, chapter.number)
+    return _see_other(chapter.path)
+
+
+def start(visit: Visit) -> Response:
+    """Begin an interview with the exercise that was chosen."""
+    unknown = Refusal(HTTPStatus.BAD_REQUEST, "Choose one of the interviews that the dashboard offers.")
+    return _start(visit, visit.request.form().get("exercise", ""), unknown)
+
+
+def retake(visit: Visit, number: str) -> Response:
+    """Begin an interview with the same questions, at once: "This means a new interview will be created"."""
+    return _start(visit, number, Refusal(HTTPStatus.NOT_FOUND, "There is no interview with these questions."))
+
+
+def interview(visit: Visit, interview_id: str) -> Response:
+    """The room in which an interview takes place."""
+    found = visit.interview(interview_id)
+    questions = joined(fill("question", question=question) for question in found.exercise.questions)
+    content = fill("interview", **interview_facts(found), questions=questions, finish=finish_form(found))
+    return _page(visit, found.exercise.title, content)
+
+
+def review(visit: Visit, interview_id: str) -> Response:
+    """What there is to see of an interview, completed or in progress."""
+    found = visit.interview(interview_id)
+    answer = fill("answer_given" if found.completed else "answer_open")
+    answers = joined(fill("answer", question=question, answer=answer) for question in found.exercise.questions)
+    content = fill("review", **interview_facts(found), answers=answers, finish=finish_form(found))
+    return _page(visit, f"Review: {found.exercise.title}", content)
+
+
+def finish(visit: Visit, interview_id: str) -> Response:
+    """Complete an interview."""
+    found = visit.interview(interview_id)
+    visit.members.finish(visit.member, found.id)
+    return _see_other(f"{interview_path(found)}/review")
+
+
+def delete(visit: Visit, interview_id: str) -> Response:
+    """Delete an interview."""
+    found = visit.interview(interview_id)
+    visit.members.delete(visit.member, found.id)
+    return _see_other(DASHBOARD)
+
+
+def file(visit: Visit, name: str) -> Response:
+    """The style sheet, or the icon."""
+    return Response(HTTPStatus.OK, FILES[name], (FOLDER / name).read_bytes(), HEADERS)
+
+
+_NUMBER = "[0-9]{1,18}"
+_INTERVIEW = f"/members/mock_interviews/(?P<interview_id>{_NUMBER})"
+
+ROUTES = (
+    Route("GET", "/", front),
+    Route("GET", f"/static/(?P<name>{'|'.join(map(re.escape, FILES))})", file),
+    Route("GET", "/sso/login", log_in),
+    Route("GET", "/members/logout", log_out),
+    Route("GET", DASHBOARD, dashboard),
+    Route("GET", "/members/curriculum", curriculum),
+    Route("POST", "/members/curriculum", finish_chapter),
+    Route("POST", "/members/mock_interviews", start),
+    Route("GET", f"/members/mock_interviews/interview_info/(?P<number>{_NUMBER})", retake),
+    Route("GET", _INTERVIEW, interview),
+    Route("GET", f"{_INTERVIEW}/review", review),
+    Route("POST", f"{_INTERVIEW}/finish", finish),
+    Route("POST", f"{_INTERVIEW}/delete", delete),
+)
+
+
+def _start(visit: Visit, number: str, unknown: Refusal) -> Response:
+    member = visit.member
+    if not re.fullmatch(_NUMBER, number) or int(number) not in EXERCISES:
+        raise unknown
+    return _see_other(interview_path(visit.members.start(member, EXERCISES[int(number)])))
+
+
+def _check_origin(request: Request) -> None:
+    """SameSite alone does not do: to a browser, all ports of a machine are one site."""
+    if request.header("Origin") != f"http://{request.header('Host')}":
+        raise Refusal(HTTPStatus.FORBIDDEN, "This request did not come from a page of this site.")
+
+
+def _is_own_path(target: str) -> bool:
+    """A path, and not another host: browsers read a backslash as a slash, and skip tabs and line ends."""
+    return bool(re.fullmatch(r"/(?!/)[!-\[\]-~]*", target))
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and bool(re.fullmatch("[!-~]+", url))
+
+
+def _see_other(path: str) -> Response:
+    return redirect(path, HEADERS, status=HTTPStatus.SEE_OTHER)
+
+
+def _page(
+    visit: Visit, title: str, content: Html, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()
+) -> Response:
+    is_arrival = visit.session is not None and visit.members.arrives(visit.session)
+    return page(visit.session, title, content, status, headers, is_arrival=is_arrival)
+
+
+def _refusal_page(visit: Visit, refusal: Refusal) -> Response:
+    headline = HEADLINES.get(refusal.status, refusal.status.phrase)
+    content = fill("refusal", headline=headline, status=str(refusal.status.value), reason=str(refusal.reason))
+    return _page(visit, headline, content, refusal.status, refusal.headers)

@@ -1,0 +1,177 @@
+"""The Partner API of the fake Big Interview, as "API Endpoints" documents it."""
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from example_project.fake_vendors.events import interview_object, iso
+from example_project.fake_vendors.members import Interview, Member, Members
+from example_project.fake_vendors.practice import TRACKS, Track
+from example_project.fake_vendors.web import Refusal, Request, Response, Route, find_route
+
+REQUIRED = ("first_name", "last_name", "email")
+LONGEST = 255
+
+
+@dataclass(frozen=True)
+class PartnerApi:
+    """Answers whoever sends the key, bare, in the header Authorization."""
+
+    api_key: str
+    members: Members
+    allows_anonymous: bool
+
+    def answer(self, request: Request) -> Response:
+        """The answer, in JSON whatever it is."""
+        try:
+            self._check_key(request)
+            if request.refusal:
+                raise request.refusal
+            handler, arguments = find_route(ROUTES, request)
+            return handler(self, request, **arguments)
+        except Refusal as refusal:
+            return _error(refusal)
+
+    def _check_key(self, request: Request) -> None:
+        if not secrets.compare_digest(request.header("Authorization").encode(), self.api_key.encode()):
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "The header Authorization is not an API key, and nothing else.")
+
+    def member(self, partner_id: str) -> Member:
+        if member := self.members.find(unquote(partner_id)):
+            return member
+        raise Refusal(HTTPStatus.NOT_FOUND, "No user has this partner_id.")
+
+
+def create_anonymous(api: PartnerApi, request: Request) -> Response:
+    """Create an Anonymous User."""
+    if not api.allows_anonymous:
+        raise Refusal(HTTPStatus.FORBIDDEN, "Anonymous users have not been approved for this organization.")
+    member = Member(f"anon_{secrets.token_hex(8)}", "Anonymous", "Guest", "", True, api.members.clock())
+    api.members.add(member)
+    # Its documented reply says false, although "The user object" has true: which endpoint was called is what counts.
+    return _user(api, HTTPStatus.CREATED, member, says_anonymous=False)
+
+
+def create_or_refresh(api: PartnerApi, request: Request, partner_id: str) -> Response:
+    """Create/Refresh a User; the parameters are "ignored when updating a user"."""
+    partner_id = unquote(partner_id)
+    if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", partner_id):
+        raise _invalid({"partner_id": ["has to be 1 to 64 of the characters 0-9, a-z, A-Z, - and _"]})
+    fields = _fields(request)
+    member, is_new = api.members.find(partner_id), False
+    if member is None:
+        if problems := _problems(fields):
+            raise _invalid(problems)
+        first_name, last_name, email = (fields[name].strip() for name in REQUIRED)
+        member = Member(partner_id, first_name, last_name, email, False, api.members.clock())
+        is_new = api.members.add(member)
+    return _user(
+        api, HTTPStatus.CREATED if is_new else HTTPStatus.OK, api.member(partner_id), says_anonymous=member.is_anonymous
+    )
+
+
+def list_tracks(api: PartnerApi, request: Request, partner_id: str) -> Response:
+    """List track progress."""
+    done = api.members.chapters_done(api.member(partner_id))
+    return _json(HTTPStatus.OK, {"tracks": [_track(track, done) for track in TRACKS]})
+
+
+def list_interviews(api: PartnerApi, request: Request, partner_id: str) -> Response:
+    """List interviews: all of them, the most recently updated first."""
+    interviews = api.members.interviews(api.member(partner_id))
+    return _json(HTTPStatus.OK, {"interviews": [_interview(interview) for interview in interviews]})
+
+
+ROUTES = (
+    Route("POST", "/api/users/anonymous", create_anonymous),
+    Route("POST", "/api/users/(?P<partner_id>[^/]+)", create_or_refresh),
+    Route("GET", "/api/users/(?P<partner_id>[^/]+)/tracks", list_tracks),
+    Route("GET", "/api/users/(?P<partner_id>[^/]+)/interviews", list_interviews),
+)
+
+
+def _fields(request: Request) -> dict[str, Any]:
+    """How parameters are sent is documented nowhere; JSON and forms are what such a server reads."""
+    kind = request.header("Content-Type").partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        return request.form()
+    if kind != "application/json" or not request.body:
+        return {}
+    try:
+        fields = json.loads(request.body)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from error
+    if not isinstance(fields, dict):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not a JSON object.")
+    return fields
+
+
+def _problems(fields: dict[str, Any]) -> dict[str, list[str]]:
+    problems = {name: [problem] for name in REQUIRED if (problem := _problem(fields.get(name)))}
+    if "email" not in problems and not re.fullmatch(r"[^\s@]+@[^\s@]+", fields["email"].strip()):
+        problems["email"] = ["is invalid"]
+    return problems
+
+
+def _problem(value: object) -> str:
+    if value is None:
+        return "is required"
+    if not isinstance(value, str) or not value.isprintable():
+        return "is invalid"
+    if not value.strip():
+        return "is required"
+    return f"is too long (at most {LONGEST} characters)" if len(value) > LONGEST else ""
+
+
+def _invalid(problems: dict[str, list[str]]) -> Refusal:
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, problems)
+
+
+def _user(api: PartnerApi, status: HTTPStatus, member: Member, *, says_anonymous: bool) -> Response:
+    token = api.members.new_token(member.partner_id)
+    user = {
+        "partner_id": member.partner_id,
+        "created_at": iso(member.created_at),
+        "anonymous": says_anonymous,
+        "token": {"token": token.token, "expires_at": iso(token.expires_at)},
+    }
+    return _json(status, {"user": user})
+
+
+def _track(track: Track, done: frozenset[int]) -> dict[str, Any]:
+    steps = [
+        {"step": step, "title": chapter.title, "link": chapter.path, "completed": chapter.number in done}
+        for step, chapter in enumerate(track.chapters, 1)
+    ]
+    progress = sum(chapter.number in done for chapter in track.chapters) / len(track.chapters)
+    return {"title": track.title, "progress": round(progress, 2), "tracks": steps}
+
+
+def _interview(interview: Interview) -> dict[str, Any]:
+    document = interview_object(
+        interview.id,
+        interview.exercise.title,
+        completed=interview.completed,
+        created_at=interview.created_at,
+        updated_at=interview.updated_at,
+        exercise=interview.exercise.number,
+    )
+    # "List interviews" has this path with its last part, webhooks have it without.
+    document["links"]["review"] += "/review"
+    return document
+
+
+def _error(refusal: Refusal) -> Response:
+    """The documented form; of its types only "validation_error" is known, so the others are named for their status."""
+    invalid = refusal.status == HTTPStatus.UNPROCESSABLE_ENTITY
+    error_type = "validation_error" if invalid else refusal.status.name.lower()
+    return _json(refusal.status, {"error": {"type": error_type, "message": refusal.reason}}, refusal.headers)
+
+
+def _json(status: HTTPStatus, document: dict[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    body = json.dumps(document).encode()
+    return Response(status, "application/json; charset=utf-8", body, (("Cache-Control", "no-store"), *headers))

@@ -1,0 +1,199 @@
+"""Just enough of the web to be a site on: requests, responses, refusals, routes, and a server with a thread each."""
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import Any
+from urllib.parse import parse_qs
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+HOST = "127.0.0.1"
+#: The largest body that is looked at, in bytes.
+BODY_LIMIT = 64 * 1024
+#: How much of a body that is too large is still taken: who is cut off while sending never reads the answer.
+DRAINED = 16 * 1024 * 1024
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Refusal(Exception):
+    """The answer to a request that is not granted: its status, and why, in words or for each field."""
+
+    def __init__(self, status: HTTPStatus, reason: str | Mapping[str, list[str]], headers: Headers = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks; ``path`` is as it was sent, percent-encoded. ``refusal`` is set where its body cannot do."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    refusal: Refusal | None
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    def header(self, name: str) -> str:
+        """The value of a header, empty where it was not sent."""
+        return self.headers.get(name.upper().replace("-", "_"), "")
+
+    def parameter(self, name: str) -> str:
+        """The first value of a parameter of the query, empty where there is none."""
+        return first_values(self.query).get(name, "")
+
+    def form(self) -> dict[str, str]:
+        """The fields of a posted form, the first value of each."""
+        return first_values(self.body.decode("ascii", "replace"))
+
+    def cookie(self, name: str) -> str:
+        """The value of a cookie, empty where it was not sent."""
+        # Not http.cookies, which stops at the first cookie that it cannot read: all of a machine's ports share theirs.
+        pairs = (pair.strip().partition("=") for pair in self.header("Cookie").split(";"))
+        return next((value for found, _, value in pairs if found == name), "")
+
+
+def first_values(encoded: str) -> dict[str, str]:
+    """The first value of each name in a query or a form."""
+    return {name: values[0] for name, values in parse_qs(encoded, keep_blank_values=True).items()}
+
+
+@dataclass(frozen=True)
+class Response:
+    """What is answered."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+    headers: Headers = ()
+
+
+def redirect(location: str, headers: Headers = (), *, status: HTTPStatus = HTTPStatus.FOUND) -> Response:
+    """Send the client elsewhere."""
+    return Response(status, "text/plain; charset=utf-8", b"", (("Location", location), *headers))
+
+
+@dataclass(frozen=True)
+class Route:
+    """Who answers a method on the paths that match the pattern; its named groups become arguments."""
+
+    method: str
+    pattern: str
+    handler: Callable[..., Response]
+
+
+def find_route(routes: Iterable[Route], request: Request) -> tuple[Callable[..., Response], dict[str, Any]]:
+    """The handler for a request and its arguments; the Refusal says whether the path or the method is wrong."""
+    matching = [(route, match) for route in routes if (match := re.fullmatch(route.pattern, request.path))]
+    for route, match in matching:
+        if route.method == request.method:
+            return route.handler, match.groupdict()
+    if not matching:
+        raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+    allowed = ", ".join(sorted({route.method for route, _ in matching}))
+    raise Refusal(
+        HTTPStatus.METHOD_NOT_ALLOWED, f"This address takes {allowed}, not {request.method}.", (("Allow", allowed),)
+    )
+
+
+@contextmanager
+def serving(answer: Callable[[Request], Response], port: int) -> Iterator[str]:
+    """Answer requests of this machine for as long as the block takes, each in a thread of its own; the address.
+
+    Raises OSError where the port is taken; 0 takes a free one.
+    """
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = _request(environ)
+        response = answer(request)
+        length = str(len(response.body))
+        start_response(
+            f"{response.status.value} {response.status.phrase}",
+            [("Content-Type", response.content_type), ("Content-Length", length), *response.headers],
+        )
+        return [] if request.method == "HEAD" else [response.body]
+
+    with _Server((HOST, port), _Handler) as server:
+        server.set_app(application)
+        thread = threading.Thread(target=server.serve_forever, args=[0.05], name="fake site", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{HOST}:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+class _Handler(WSGIRequestHandler):
+    """Keeps requests out of the terminal, and keeps the address as it was sent."""
+
+    #: Browsers open connections in advance; none of them keeps its thread for ever.
+    timeout = 30
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(code)d %(message)s\n"
+
+    def get_environ(self) -> WSGIEnvironment:
+        return {**super().get_environ(), "RAW_URI": self.path}
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parent's name
+        pass
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Has no words for a client that went away in the middle of a request."""
+
+    daemon_threads = True
+    #: Python has had it on in one release, and then a taken port is not refused.
+    allow_reuse_port = False
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+def _request(environ: WSGIEnvironment) -> Request:
+    path, _, query = environ["RAW_URI"].partition("?")
+    headers = {name.removeprefix("HTTP_"): value for name, value in environ.items() if name.startswith("HTTP_")}
+    headers["CONTENT_TYPE"] = environ.get("CONTENT_TYPE", "")
+    try:
+        body, refusal = _body(environ), None
+    except Refusal as refused:
+        body, refusal = b"", refused
+    return Request(environ["REQUEST_METHOD"], path, query, headers, body, refusal)
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        raise Refusal(HTTPStatus.LENGTH_REQUIRED, "A body is taken with its Content-Length only.")
+    stated = environ.get("CONTENT_LENGTH") or "0"
+    if not (stated.isascii() and stated.isdigit() and len(stated) < 20):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The Content-Length is not a number.")
+    length = int(stated)
+    try:
+        if length > BODY_LIMIT:
+            _drain(environ["wsgi.input"].read, length)
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body has at most {BODY_LIMIT} bytes.")
+        body: bytes = environ["wsgi.input"].read(length)
+    except TimeoutError as error:
+        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.") from error
+    if len(body) < length:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is shorter than its Content-Length.")
+    return body
+
+
+def _drain(read: Callable[[int], bytes], length: int) -> None:
+    left = min(length, DRAINED)
+    while left and (chunk := read(min(left, BODY_LIMIT))):
+        left -= len(chunk)

@@ -1,0 +1,144 @@
+"""Fixtures for every test, and what a run tells about itself."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.webhooks import dispatch, refusals
+from example_project.demo.embedded import Worker, running_worker
+from tests.browser import MISSING, chromium
+from tests.host import celery_app
+from tests.names import SQLITE_FOLDER
+from tests.servers import ServerMissing, provided
+from tests.stack import LiveStack, running_stack
+
+STACKS = ["postgres+redis", "mariadb+rabbitmq"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long to look for requests that break something; the tests that do are marked slow."""
+    parser.addoption("--fuzz-minutes", type=float, default=0.5, help="how long each of the slow fuzz tests goes on")
+
+
+@pytest.fixture(autouse=True)
+def tally(monkeypatch: pytest.MonkeyPatch) -> refusals.Tally:
+    """A count of refusals that begins with the test: the first is written at once, the rest in a while."""
+    tally = refusals.Tally()
+    monkeypatch.setattr(refusals, "tally", tally)
+    return tally
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """All that is claimed at once is dispatched in one batch, also by receivers not known to be quick; its sizes."""
+    sizes, whole = [], dispatch.dispatch
+
+    def recorded(*events: ReceivedEvent) -> list[str]:
+        sizes.append(len(events))
+        return whole(*events)
+
+    monkeypatch.setattr(dispatch, "COMMIT_MS", math.inf)
+    monkeypatch.setattr(dispatch, "dispatch", recorded)
+    return sizes
+
+
+@pytest.fixture
+def celery_worker_thread(transactional_db: None) -> Iterator[Worker]:
+    """A real Celery worker in a thread; it sees what the test commits."""
+    with running_worker(celery_app) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="session", params=STACKS)
+def live_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """The example project under gunicorn with a Celery worker; each test that asks runs on each pair of servers."""
+    with ExitStack() as servers:
+        try:
+            database, broker = (servers.enter_context(provided(name)) for name in request.param.split("+"))
+        except ServerMissing as missing:
+            pytest.skip(f"{request.param}: {missing}")
+        folder = tmp_path_factory.mktemp("stack")
+        yield servers.enter_context(running_stack(database, broker, folder))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window, closed with the module: other tests must not run within Playwright's event loop."""
+    path = chromium()
+    if path is None:
+        pytest.skip(MISSING)
+    # A container has no sandbox for root; the other switches keep Chromium from calling home.
+    switches = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Django takes the thread of that event loop for an asynchronous caller.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield playwright.chromium.launch(executable_path=path, args=switches)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An empty page with a session of its own."""
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one stack, and those of the browser, in one worker: each is started once then."""
+    for item in items:
+        if "live_stack" in getattr(item, "fixturenames", []):
+            item.add_marker("stack")
+            item.add_marker(pytest.mark.xdist_group(f"stack {item.callspec.params['live_stack']}"))
+        if "page" in getattr(item, "fixturenames", []):
+            item.add_marker("browser")
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+def pytest_configure() -> None:
+    """Make room for the databases of all workers."""
+    SQLITE_FOLDER.mkdir(exist_ok=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind, once all workers are done."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(SQLITE_FOLDER, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Say which stack a test ran on, and show what its programs wrote where it failed."""
+    report = yield
+    stack = item.funcargs.get("live_stack") if hasattr(item, "funcargs") else None
+    if isinstance(stack, LiveStack):
+        if report.when == "call":
+            report.user_properties.append(("ran on", stack.label))
+        if report.failed:
+            report.sections += [(program.name, program.output()) for program in (stack.web, stack.worker)]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Leave what happened for the table of scripts/run_tests.py."""
+    if "TEST_REPORT" not in os.environ:
+        return
+    outcomes = []
+    for word, counted in {"passed": "passed", "failed": "failed", "error": "failed", "skipped": "skipped"}.items():
+        for report in terminalreporter.getreports(word):
+            outcomes.append(
+                {
+                    "outcome": counted,
+                    "ran_on": dict(getattr(report, "user_properties", ())).get("ran on"),
+                    "reason": report.longrepr[2].removeprefix("Skipped: ") if counted == "skipped" else "",
+                }
+            )
+    Path(os.environ["TEST_REPORT"]).write_text(json.dumps(outcomes))

@@ -1,0 +1,127 @@
+"""A Partner API whose every byte a test decides: what it answers, how slowly, and whether at all."""
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import parse_headers
+from typing import Any
+
+API_KEY = "0123456789abcdef0123456789abcdef"
+TOKEN = "19633c68" * 8
+
+Script = "bytes | Callable[[socket.socket, Request], None]"
+
+
+def answer(status: int, body: bytes | str | dict[str, Any] = b"", **headers: str) -> bytes:
+    """A whole answer, as it goes over the line."""
+    text = json.dumps(body) if isinstance(body, dict) else body
+    data = text.encode() if isinstance(text, str) else text
+    lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(data)}", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
+
+
+def user(partner_id: str = "abc123", token: str | None = TOKEN, **changes: Any) -> dict[str, Any]:
+    """The documented reply to "Create or refresh"."""
+    found: dict[str, Any] = {
+        "partner_id": partner_id,
+        "created_at": "2015-05-18T16:37:13.000Z",
+        "anonymous": False,
+        "token": {"token": token, "expires_at": "2016-05-18T16:37:13.000Z"},
+    }
+    return {"user": {**found, **changes}}
+
+
+def reset(line: socket.socket, request: "Request") -> None:
+    """Hang up in a way that the other side sees as an error."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@dataclass
+class Request:
+    """What was asked."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def partner_id(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass
+class PartnerAPI:
+    """A running server; `scripts` are its answers in turn, the last one again and again."""
+
+    url: str
+    scripts: list[Script]
+    requests: list[Request] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def serve(self, line: socket.socket) -> None:
+        with line, suppress(OSError):
+            reader = line.makefile("rb")
+            words = reader.readline().decode().split()
+            if len(words) < 2:
+                return
+            headers = {name.lower(): value for name, value in parse_headers(reader).items()}
+            body = reader.read(int(headers.get("content-length", 0)))
+            with self.lock:
+                request = Request(words[0], words[1], headers, body)
+                self.requests.append(request)
+                script = self.scripts[0] if len(self.scripts) == 1 else self.scripts.pop(0)
+            if callable(script):
+                script(line, request)
+            else:
+                line.sendall(script)
+
+    def silence(self, line: socket.socket, request: Request) -> None:
+        """A script: say nothing until the test is over."""
+        self.ended.wait(30)
+
+    def drip(self, data: bytes) -> Script:
+        """A script: send a byte now and then, for ever."""
+
+        def script(line: socket.socket, request: Request) -> None:
+            line.sendall(data)
+            while not self.ended.wait(0.05):
+                line.sendall(b"x")
+
+        return script
+
+
+@contextmanager
+def partner_api(*scripts: Script) -> Iterator[PartnerAPI]:
+    """Run one for as long as the block takes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        api = PartnerAPI(f"http://127.0.0.1:{listening.getsockname()[1]}", list(scripts) or [answer(200, user())])
+
+        def accept() -> None:
+            with suppress(OSError):  # the listening socket is closed
+                while not api.ended.is_set():
+                    line, _ = listening.accept()
+                    threading.Thread(target=api.serve, args=[line], daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield api
+        finally:
+            api.ended.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+@contextmanager
+def knowing_everybody(settings: Any, further: dict[str, Any]) -> Iterator[PartnerAPI]:
+    """A Partner API that knows every user, and the project's settings, ``further`` ones beside it, lead to it."""
+    with partner_api(lambda line, request: line.sendall(answer(200, user(request.partner_id)))) as running:
+        settings.BI_INTEGRATION = {"BASE_URL": running.url, **further}
+        yield running

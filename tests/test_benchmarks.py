@@ -1,0 +1,43 @@
+"""The benchmarks run, and each checks by itself that what it measured took place."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import ServerMissing, provided
+from tests.stack import ROOT
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["--rounds=1", "--seconds=0.5", "--backlog=200", "--deliveries=3", "--requests=500", "--number=500"]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+
+
+@pytest.fixture
+def servers():
+    if importlib.util.find_spec("psutil") is None:
+        pytest.skip("psutil is not installed (make setup EXTRAS=bench)")
+    try:
+        with provided("postgres"), provided("redis"):
+            yield
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+
+
+def test_each_measurement_prints_its_table(servers):
+    result = run(*SMALL, "--rows=20000")
+    assert result.returncode == 0, result.stderr
+    for title in ("Intake", "Dispatch", "From the POST", "A flood of 500", "Memory", "Growth to 20,000"):
+        assert f"## {title}" in result.stdout
+
+
+def test_an_unknown_measurement_is_named(servers):
+    result = run("intkae")
+    assert result.returncode == 2
+    assert "unknown: intkae" in result.stderr

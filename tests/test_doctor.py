@@ -1,0 +1,343 @@
+"""bi_doctor: each thing that can be wrong is found, and told with what to do."""
+
+import io
+import json
+import socket
+import time
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+
+import pytest
+from celery import Celery
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.db import InterfaceError, OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
+
+from django_bi_integration import doctor
+from django_bi_integration.management.commands.bi_doctor import Command
+from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal
+from django_bi_integration.schedule import beat_schedule
+from django_bi_integration.webhooks.wake_up import publisher
+from tests.deliveries import big_interview, deliver, registration
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+@pytest.fixture(autouse=True)
+def short_wait_for_workers(request, monkeypatch):
+    """Where there is no worker, none is waited for."""
+    if "celery_worker_thread" not in request.fixturenames:
+        monkeypatch.setattr(doctor, "WORKER_PATIENCE", 0.01)
+
+
+def run(*arguments):
+    """The exit code and what was printed."""
+    out = io.StringIO()
+    try:
+        call_command("bi_doctor", *arguments, stdout=out)
+    except SystemExit as end:
+        return end.code, out.getvalue()
+    return 0, out.getvalue()
+
+
+def findings(subject, *arguments):
+    """The level, the message and the remedy of each finding about the subject."""
+    _, out = run("--json", *arguments)
+    return [
+        (found["level"], found["message"], found["remedy"])
+        for found in json.loads(out)["findings"]
+        if found["subject"] == subject
+    ]
+
+
+def test_a_project_that_works(celery_worker_thread):
+    big_interview()
+    code, out = run()
+    assert code == 0
+    assert [line.split(":")[0] for line in out.splitlines()[:-1]] == [
+        "OK    system checks",
+        "OK    broker",
+        "OK    workers",
+        "OK    database",
+        "OK    registrations",
+        "OK    queue",
+    ]
+    assert out.splitlines()[-1] == "6 ok, 0 to look at, 0 failed."
+
+
+def test_a_failure_is_told_with_its_remedy_and_ends_with_1(settings):
+    settings.MIDDLEWARE = ["tests.test_way_in.to_login"]
+    code, out = run()
+    assert code == 1
+    assert "FAIL  system checks: POST https://testserver/bi/webhooks/" in out
+    assert "      → A vendor cannot log in." in out
+    assert json.loads(run("--json")[1])["working"] is False
+
+
+def test_an_error_of_a_system_check_does_not_keep_the_rest_from_being_told(settings):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["proxy.example.edu"]}
+    out = io.StringIO()
+    with pytest.raises(SystemExit, match="1"):
+        # call_command leaves the checks out, which a shell would run first.
+        Command().execute(url=None, json=False, stdout=out, force_color=False, no_color=True, skip_checks=False)
+    assert "(django_bi_integration.E004)" in out.getvalue()
+    assert "OK    database" in out.getvalue()
+
+
+def test_a_check_that_reads_the_database_is_told():
+    registration(networks=["0.0.0.0/0"])
+    assert "(django_bi_integration.E015)" in findings("system checks")[1][1]
+
+
+def test_a_silenced_check_is_not_told(settings):
+    settings.MIDDLEWARE = ["tests.test_way_in.to_login"]
+    settings.SILENCED_SYSTEM_CHECKS = ["django_bi_integration.E012"]
+    assert [level for level, *_ in findings("system checks")] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "careers.example.edu", "ftp://example.edu", "https://", "https://a@b", "https://a b", "https://a\n"),
+        *("https://example.edu/bi/", "https://example.edu?a=b", "https://example.edu#a"),
+        *("https://[::1", "https://example.edu:99999", "https://example.edu:port"),
+    ],
+)
+def test_a_url_that_is_more_or_less_than_scheme_and_host_is_a_wrong_usage(url):
+    with pytest.raises(CommandError, match="is not a scheme and a host") as raised:
+        run("--url", url)
+    assert raised.value.returncode == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_public_url_is_asked_without_a_trace(live_server):
+    assert findings("public URL", "--url", live_server.url) == [
+        ("ok", f"the webhook answers at {live_server.url}, with and without the last slash", "")
+    ]
+    assert not Refusal.objects.exists()
+    # Any other unknown id is counted.
+    deliver(registration(), path="/bi/webhooks/00000000-0000-4000-8000-000000000000/")
+    assert Refusal.objects.exists()
+
+
+@contextmanager
+def server(status, headers=(), body=b""):
+    """A server that answers every POST alike; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            for name, value in headers:
+                self.send_header(name, value.format(path=self.path))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "remedy"),
+    [
+        ((301, [("Location", "https://example.edu{path}")]), "301 Moved Permanently to https", "counts a redirect"),
+        ((308, [("Location", "{path}")]), "308 Permanent Redirect to /bi", "Set SECURE_PROXY_SSL_HEADER"),
+        ((200, [], b"<h1>Welcome</h1>"), "200 OK", "Look at the logs"),
+        ((404, [("Allow", "GET, HEAD")], b'{"detail": "Not found."}'), "404 Not Found", "Another site answers"),
+        ((404, [("Allow", "POST")], b"{}"), "404 Not Found", "Another site answers"),
+        ((200, [("Allow", "POST")], b'{"detail": "Not found."}'), "200 OK", "Look at the logs"),
+        ((400,), "400 Bad Request", "ALLOWED_HOSTS"),
+        ((401,), "401 Unauthorized", "A log-in stands in front"),
+        ((403,), "403 Forbidden", "An access rule"),
+        ((405,), "405 Method Not Allowed", "takes no POST"),
+        ((502,), "502 Bad Gateway", "Look at the logs"),
+        ((302, [("Location", "http://[::1")]), "302 Found to http://[::1", "counts a redirect"),
+        ((302, [("Location", "/\x1b[2J")]), "302 Found to /?[2J.", "counts a redirect"),
+        ((404, [("Allow", "POST")], b"[" * 100_000), "404 Not Found", "Another site answers"),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, tuple) else "",
+)
+def test_a_public_url_that_does_not_lead_to_the_webhook(answer, status, remedy):
+    with server(*answer) as url:
+        ((level, message, hint),) = findings("public URL", "--url", url)
+    assert level == "fail"
+    assert f"does not reach the webhook: the answer is {status}" in message
+    assert remedy in hint
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_public_url_without_tls(live_server):
+    ((level, message, hint),) = findings("public URL", "--url", live_server.url.replace("http:", "https:"))
+    assert level == "fail"
+    assert message.startswith("No TLS connection to https://")
+    assert "certificate" in hint
+
+
+def test_a_public_url_where_nobody_answers(monkeypatch):
+    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert "did not answer within 0.1 seconds" in findings("public URL", "--url", url)[0][1]
+    assert findings("public URL", "--url", url)[0][1].startswith("Nothing answers at")
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 404 Not Found\r\n", b"HTTP/1.1 404 Not Found\r\n\r\n"], ids=["head", "body"]
+)
+def test_a_public_url_that_answers_drop_by_drop_is_not_waited_for(monkeypatch, head):
+    monkeypatch.setattr(doctor, "PATIENCE", 0.3)
+    enough = Event()
+
+    def drip(listening):
+        line, _ = listening.accept()
+        with line, suppress(OSError):
+            line.sendall(head)
+            while not enough.wait(0.05):
+                line.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=drip, args=(listening,), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        asked = time.monotonic()
+        message = findings("public URL", "--url", url)[0][1]
+        enough.set()
+    assert "did not answer within 0.3 seconds" in message
+    assert time.monotonic() - asked < 10
+
+
+def test_a_public_url_that_answers_without_end_is_not_read_to_it():
+    def flow(listening):
+        line, _ = listening.accept()
+        with line, suppress(OSError):
+            line.sendall(b"HTTP/1.1 404 Not Found\r\nAllow: POST\r\n\r\n")
+            while True:
+                line.sendall(b" " * 65_536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=flow, args=(listening,), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert "the answer is 404 Not Found" in findings("public URL", "--url", url)[0][1]
+
+
+def broken_celery(url):
+    app = Celery("broken", broker=url, set_as_current=False)
+    app.conf.beat_schedule = beat_schedule()
+    return app
+
+
+def test_a_broker_that_refuses(monkeypatch):
+    monkeypatch.setattr(publisher, "app", broken_celery("redis://127.0.0.1:1/0"))
+    ((level, message, _),) = findings("broker")
+    assert level == "fail"
+    assert "refused" in message
+
+
+def test_a_broker_that_is_silent_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(doctor, "BROKER_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(publisher, "app", broken_celery(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
+        ((level, message, _),) = findings("broker")
+    assert level == "fail"
+    assert "no answer within 0.2 seconds" in message
+
+
+def test_without_a_worker_there_is_a_warning():
+    ((level, message, _),) = findings("workers")
+    assert (level, message) == ("warn", "no Celery worker answers")
+
+
+def test_without_a_celery_app_the_system_check_tells(monkeypatch):
+    monkeypatch.setattr(publisher, "app", Celery("default", set_as_current=False))
+    assert findings("broker") == []
+    assert "(django_bi_integration.W001)" in findings("system checks")[0][1]
+
+
+def test_migrations_that_are_missing():
+    MigrationRecorder(connection).record_unapplied("django_bi_integration", "0002_single_sign_on")
+    assert findings("database") == [
+        (
+            "fail",
+            "migrations are missing: 0002_single_sign_on",
+            "Run `manage.py migrate django_bi_integration`.",
+        )
+    ]
+    assert findings("registrations") == []
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, ImproperlyConfigured])
+def test_a_database_that_cannot_be_asked(error):
+    def fail(*arguments):
+        raise error("no way")
+
+    with connection.execute_wrapper(fail):
+        assert findings("database") == [("fail", "it cannot be read: no way", "Look at DATABASES, and the server.")]
+
+
+def test_registrations():
+    assert findings("registrations")[0][:2] == ("warn", "none is active: no vendor can deliver")
+    big_interview()
+    registration(key="").delete()
+    assert findings("registrations") == [("ok", "1 active, with proof", "")]
+    registration(key="")
+    assert [level for level, *_ in findings("registrations")] == ["fail", "ok"]
+
+
+def test_refusals_of_the_last_day_are_told():
+    deliver(big_interview(), key="x")
+    ((level, message, _),) = findings("refusals")
+    assert (level, message) == ("warn", "1 refused in the last 24 hours: key is wrong")
+    Refusal.objects.update(registration=None)  # whatever knocks at URLs that there are not
+    assert findings("refusals") == []
+
+
+def test_refusals_of_former_days_are_not_told():
+    deliver(big_interview(), key="x")
+    Refusal.objects.update(last_at=timezone.now() - timedelta(days=2))
+    assert findings("refusals") == []
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"), [("10.0.0.5", "(10.0.0.5): does TRUSTED_PROXIES"), ("8.8.8.8", "missing on the allowlist")]
+)
+def test_refusals_of_ones_own_proxy_point_at_the_setting(address, remedy):
+    deliver(registration(networks=["54.243.7.71"]), REMOTE_ADDR=address)
+    assert remedy in findings("refusals")[0][2]
+
+
+def test_events_that_nobody_dispatches():
+    to = big_interview()
+    deliver(to)
+    assert findings("queue") == [("ok", "no event waits for longer than 5 minutes", "")]
+    ReceivedEvent.objects.update(next_attempt_at=timezone.now() - timedelta(minutes=7))
+    ((level, message, _),) = findings("queue")
+    assert level == "fail"
+    assert message.replace("\xa0", " ") == "1 events wait to be dispatched, the oldest for 7 minutes"
+    ReceivedEvent.objects.update(next_attempt_at=None, status=ReceivedEvent.Status.FAILED)
+    assert [finding[:2] for finding in findings("queue")][1] == ("warn", "1 events have failed")
+
+
+def test_an_api_key_that_cannot_be_decrypted(settings):
+    account = BigInterviewAccount(subdomain="xyz")
+    account.set_api_key("k" * 32)
+    account.save()
+    assert findings("accounts") == [("ok", "1 API keys can be decrypted", "")]
+    settings.SECRET_KEY = "another" * 8
+    ((level, message, _),) = findings("accounts")
+    assert (level, message) == ("fail", "API keys cannot be decrypted: xyz")
+
+
+def test_an_event_from_the_future_points_at_the_clocks():
+    deliver(big_interview())
+    assert findings("clocks") == []
+    ReceivedEvent.objects.update(received_at=timezone.now() + timedelta(minutes=5))
+    assert findings("clocks")[0][0] == "warn"

@@ -1,0 +1,113 @@
+"""Whatever the host project sets for its own views, a delivery is decided by ours alone."""
+
+import pytest
+from django.db import transaction
+from django.http import HttpResponseRedirect
+from rest_framework.settings import api_settings
+
+from django_bi_integration.models import ReceivedEvent
+from tests.deliveries import CREATED, big_interview, deliver, stored
+
+pytestmark = pytest.mark.django_db
+
+SECURITY, *MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+
+def teapot(exc, context):
+    raise AssertionError("The host's exception handler has no say here.")
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        {"DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"]},
+        {"DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"]},
+        {
+            "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.AnonRateThrottle"],
+            "DEFAULT_THROTTLE_RATES": {"anon": "1/day"},
+        },
+        {"DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.MultiPartParser"]},
+        {"DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.AdminRenderer"]},
+        {"DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.AcceptHeaderVersioning", "ALLOWED_VERSIONS": ["9"]},
+        {"DEFAULT_METADATA_CLASS": None},
+        {"EXCEPTION_HANDLER": "tests.test_host_settings.teapot"},
+        {"URL_FORMAT_OVERRIDE": "accept"},
+        {"STRICT_JSON": False},
+        {"UNAUTHENTICATED_USER": None},
+    ],
+    ids=lambda defaults: next(iter(defaults)),
+)
+def test_no_rest_framework_default_applies(settings, defaults):
+    settings.REST_FRAMEWORK = defaults
+    api_settings.reload()
+    to = big_interview()
+    assert [deliver(to).status_code for _ in range(3)] == [200, 200, 200]
+    assert deliver(to, b"no").status_code == 400
+    assert deliver(to, b'{"a": NaN}').status_code == 400
+    assert deliver(to, key="x").status_code == 401
+
+
+def test_a_strict_middleware_stack_lets_deliveries_through(settings):
+    settings.MIDDLEWARE = [SECURITY, *MIDDLEWARE]
+    settings.CSRF_USE_SESSIONS = True
+    settings.APPEND_SLASH = True
+    to = big_interview()
+    assert deliver(to).status_code == 200
+    assert deliver(to, path=to.get_absolute_url().rstrip("/")).status_code == 200
+    assert "set-cookie" not in deliver(to).headers
+
+
+def test_a_small_upload_limit_of_the_project_does_not_apply(settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
+    assert deliver(big_interview()).status_code == 200
+    assert bytes(stored().body) == CREATED
+
+
+class ReadsBody:
+    """A middleware that looks at the body before the view does."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        assert request.body == CREATED
+        return self.get_response(request)
+
+
+def test_a_middleware_that_has_read_the_body_is_no_hindrance(settings):
+    settings.MIDDLEWARE = ["tests.test_host_settings.ReadsBody"]
+    assert deliver(big_interview()).status_code == 200
+    assert bytes(stored().body) == CREATED
+
+
+class FailsAfterwards:
+    """A middleware that turns the answer into a failure, after the view."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        self.get_response(request)
+        assert not transaction.get_connection().in_atomic_block
+        return HttpResponseRedirect("/elsewhere")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_atomic_requests_the_event_is_committed_before_the_answer(settings):
+    settings.DATABASES["default"]["ATOMIC_REQUESTS"] = True
+    transaction.get_connection().settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        settings.MIDDLEWARE = ["tests.test_host_settings.FailsAfterwards"]
+        deliver(big_interview())
+        assert ReceivedEvent.objects.count() == 1
+    finally:
+        transaction.get_connection().settings_dict["ATOMIC_REQUESTS"] = False

@@ -1,0 +1,210 @@
+"""Who gets in: the key and the allowlist; and what is counted of those who do not."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+
+from django_bi_integration.models import ReceivedEvent, Refusal
+from django_bi_integration.webhooks import refusals
+from tests.deliveries import (
+    KEY,
+    VENDOR_ADDRESS,
+    big_interview,
+    deliver,
+    deliver_completion,
+    innovative_educators,
+    registration,
+    stored,
+)
+
+pytestmark = pytest.mark.django_db
+
+STRANGER = "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    "key", [None, "", KEY.upper(), f"Bearer {KEY}", f"{KEY},{KEY}", KEY[:-1], KEY + "0", "schlüssel"]
+)
+def test_a_wrong_or_missing_key_is_a_401(key):
+    """Invariant 2: nothing is stored, and the answer says no more than its status."""
+    response = deliver(big_interview(), key=key)
+    assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized."})
+    assert response["www-authenticate"] == "Key"
+    assert not ReceivedEvent.objects.exists()
+
+
+@pytest.mark.parametrize("key", [KEY, f"  {KEY}", f"{KEY}\t"])
+def test_the_key_bare_lets_in(key):
+    assert deliver(big_interview(), key=key).status_code == 200
+
+
+def test_a_key_beyond_ascii_is_compared_by_its_bytes():
+    """Servers hand headers over as Latin-1 text of what were UTF-8 bytes."""
+    to = registration(key="schlüssel")
+    assert deliver(to, key="schlüssel".encode().decode("latin-1")).status_code == 200
+
+
+def test_the_key_is_stored_as_a_digest_alone():
+    """Invariant 9."""
+    to = big_interview()
+    to.refresh_from_db()
+    assert KEY not in repr(vars(to))
+    assert registration(key=KEY).key_digest != to.key_digest
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n", "a\nb", "\0"])
+def test_a_key_that_no_header_can_carry_is_refused(blank):
+    with pytest.raises(ValueError, match="key"):
+        registration().set_key(blank)
+
+
+def test_the_former_key_works_until_its_overlap_ends():
+    to = big_interview()
+    to.set_key("0" * 32, overlap=timedelta(days=1))
+    to.save()
+    assert [deliver(to, key=key).status_code for key in (KEY, "0" * 32)] == [200, 200]
+    with time_machine.travel(to.previous_key_until + timedelta(seconds=1)):
+        assert [deliver(to, key=key).status_code for key in (KEY, "0" * 32)] == [401, 200]
+
+
+def test_the_same_key_twice_keeps_the_overlap():
+    """A form that is sent twice."""
+    to = big_interview()
+    for _ in range(2):
+        to.set_key("0" * 32, overlap=timedelta(days=1))
+        to.save()
+    assert [deliver(to, key=key).status_code for key in (KEY, "0" * 32)] == [200, 200]
+    to.set_key("0" * 32)
+    to.save()
+    assert deliver(to, key=KEY).status_code == 401
+
+
+def test_without_an_overlap_the_former_key_stops_at_once():
+    to = big_interview()
+    to.set_key("0" * 32)
+    to.save()
+    assert deliver(to).status_code == 401
+
+
+@pytest.mark.parametrize("key", [None, "", KEY])
+def test_a_registration_with_neither_key_nor_allowlist_refuses_everything(key):
+    """Invariant 2."""
+    assert deliver(registration(key=""), key=key, REMOTE_ADDR=VENDOR_ADDRESS).status_code == 403
+    assert not ReceivedEvent.objects.exists()
+
+
+def test_an_inactive_registration_refuses_everything():
+    to = big_interview()
+    to.is_active = False
+    to.save()
+    assert deliver(to).status_code == 403
+
+
+def test_an_unknown_url_is_a_404(client):
+    path = "/bi/webhooks/00000000-0000-4000-8000-000000000000/"
+    response = client.post(path, "{}", "application/json")
+    assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
+
+
+def test_key_and_allowlist_are_both_asked_for_where_both_are_set():
+    to = registration(networks=("198.51.100.0/24",))
+    assert deliver(to, REMOTE_ADDR="198.51.100.7").status_code == 200
+    assert deliver(to, REMOTE_ADDR=STRANGER).status_code == 403
+    assert deliver(to, REMOTE_ADDR="198.51.100.7", key="x").status_code == 401
+
+
+def test_refusals_are_counted_with_their_reason_and_address(tally):
+    """Invariant 2: an administrator sees them; the first one at once."""
+    to = innovative_educators()
+    deliver_completion(to, REMOTE_ADDR=STRANGER)
+    refusal = Refusal.objects.get()
+    assert (refusal.registration, refusal.reason, refusal.address, refusal.count) == (to, "address", STRANGER, 1)
+
+
+def test_a_refusal_shows_the_hops_as_they_were_seen(settings, tally):
+    """Also where no address comes of them, so that an administrator can see what TRUSTED_PROXIES should be."""
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["192.0.2.99"]}
+    deliver_completion(innovative_educators(), REMOTE_ADDR="10.0.0.5", HTTP_X_FORWARDED_FOR=f"{STRANGER}, 192.0.2.1")
+    refusal = Refusal.objects.get()
+    assert (refusal.address, refusal.peer, refusal.forwarded_for) == ("", "10.0.0.5", f"{STRANGER}, 192.0.2.1")
+
+
+def test_a_unix_socket_is_a_peer_without_an_address(tally):
+    deliver_completion(innovative_educators(), REMOTE_ADDR="")
+    assert (Refusal.objects.get().address, Refusal.objects.get().peer) == ("", "unix:")
+
+
+@pytest.mark.database
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        ("x" * 9_000 + ", 192.0.2.1", "…" + "x" * 188 + ", 192.0.2.1"),
+        ("\0\x1b\ud800😀ö, <b>", "?????, <b>"),
+        ("", ""),
+    ],
+)
+def test_what_a_request_says_of_its_way_is_cut_and_cleaned(header, kept):
+    deliver_completion(innovative_educators(), REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR=header)
+    assert Refusal.objects.get().forwarded_for == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "request_", "reason"),
+    [
+        ({}, {"key": None}, "key_missing"),
+        ({}, {"key": "x"}, "key_wrong"),
+        ({"is_active": False}, {}, "inactive"),
+        ({"key_digest": ""}, {}, "no_proof"),
+        ({"allowed_networks": ["192.0.2.0/24"]}, {}, "address"),
+        ({}, {"body": "no"}, "form"),
+        ({}, {"body": b"{" + b" " * 262_144 + b"}"}, "size"),
+        ({}, {"body": b"", "CONTENT_LENGTH": ""}, "length"),
+    ],
+)
+def test_each_refusal_has_its_reason(change, request_, reason):
+    to = big_interview()
+    for name, value in change.items():
+        setattr(to, name, value)
+    to.save()
+    deliver(to, **request_)
+    assert Refusal.objects.get().reason == reason
+
+
+def test_a_flood_of_refusals_writes_few_rows(tally):
+    """Invariant 2: bounded, whatever is thrown at the door."""
+    to = big_interview()
+    for number in range(500):
+        deliver(to, key="x", REMOTE_ADDR=f"10.0.{number // 256}.{number % 256}", HTTP_X_FORWARDED_FOR="192.0.2.1")
+    assert Refusal.objects.count() == 1
+    tally._next_write = 0  # as if the interval were over
+    deliver(to, key="x", HTTP_X_FORWARDED_FOR="192.0.2.1")
+    rows = Refusal.objects.order_by("pk")[1:]
+    assert len(rows) <= tally.SOURCES + 1
+    assert sum(row.count for row in rows) == 500
+    assert Refusal.objects.filter(address="", peer="", forwarded_for="").count() == 1
+
+
+def test_who_varies_what_it_says_of_its_way_gets_no_more_rows(tally):
+    to = big_interview()
+    for number in range(50):
+        deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR=f"10.0.0.{number}")
+    assert len(tally._waiting) == 1
+    tally._next_write = 0
+    deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR="10.0.0.99")
+    rows = Refusal.objects.order_by("pk").values_list("count", "forwarded_for")
+    assert list(rows) == [(1, "10.0.0.0"), (50, "10.0.0.99")]
+
+
+def test_old_refusals_make_room(tally, monkeypatch):
+    monkeypatch.setattr(refusals.Tally, "ROWS", 3)
+    for key in "abcde":
+        tally._next_write = 0
+        deliver(big_interview(), key=key)
+    assert Refusal.objects.count() == 3
+
+
+def test_a_refusal_stores_no_payload_and_an_accepted_delivery_no_refusal():
+    deliver(big_interview())
+    assert stored()
+    assert not Refusal.objects.exists()

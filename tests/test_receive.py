@@ -1,0 +1,173 @@
+"""Receiving: what is stored, what is answered, and that an event is one row however often it is delivered."""
+
+import json
+
+import pytest
+from django.db import InterfaceError, OperationalError, ProgrammingError, connection
+
+from django_bi_integration.models import ReceivedEvent
+from tests.deliveries import (
+    COMPLETED,
+    COMPLETED_WITH_COMMENTS,
+    CREATED,
+    KEY,
+    big_interview,
+    deliver,
+    deliver_completion,
+    innovative_educators,
+    interview_event,
+    registration,
+    stored,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+def test_the_documented_interview_is_stored_as_it_came():
+    """Invariant 1 and 3: 200 means stored, and the bytes are the truth."""
+    response = deliver(big_interview())
+    event = stored()
+    assert (response.status_code, response.json()) == (200, {"status": "stored"})
+    assert bytes(event.body) == CREATED
+    assert event.payload == json.loads(CREATED)
+    assert (event.vendor, event.vendor_event_id, event.event_type) == (
+        "big_interview",
+        "123456789",
+        "interview.created",
+    )
+    assert (event.subject_id, event.object_type, event.object_id) == ("{partner_id}", "Interview", "95607")
+    assert event.occurred_at.isoformat() == "2015-05-18T16:37:13+00:00"
+    assert (event.status, event.deliveries, event.origin) == ("pending", 1, "webhook")
+
+
+def test_the_documented_completion_is_stored_as_it_came():
+    assert deliver_completion(innovative_educators()).status_code == 200
+    event = stored()
+    assert bytes(event.body) == COMPLETED
+    assert (event.event_type, event.subject_id) == ("courseComplete", "111222333444")
+    assert event.object_id == "7670fdbe-15ed-504b-a680-d404fa4b0eb4"
+
+
+def test_the_published_sample_with_its_comments_is_no_json():
+    assert deliver_completion(innovative_educators(), COMPLETED_WITH_COMMENTS).status_code == 400
+    assert not ReceivedEvent.objects.exists()
+
+
+def test_six_deliveries_of_one_event_are_one_row():
+    """Invariant 3: Big Interview sends up to six times."""
+    to = big_interview()
+    assert {deliver(to).status_code for _ in range(6)} == {200}
+    assert stored().deliveries == 6
+
+
+def test_the_same_id_with_another_body_keeps_the_first_and_flags_the_conflict():
+    to = big_interview()
+    deliver(to, interview_event("1"))
+    other = interview_event("1", at="2020-01-01T00:00:00.000Z")
+    assert deliver(to, other).status_code == 200
+    event = stored()
+    assert (bytes(event.body), event.deliveries, event.conflicts) == (interview_event("1"), 2, 1)
+    assert bytes(event.conflicting_body) == other
+
+
+def test_an_id_sent_as_a_number_is_the_same_event():
+    to = big_interview()
+    deliver(to, '{"webhook": {"id": 7, "event_name": "interview.created"}}')
+    deliver(to, '{"webhook": {"id": "7", "event_name": "interview.created"}}')
+    assert stored().deliveries == 2
+
+
+def test_equal_ids_of_two_registrations_are_two_events():
+    deliver(big_interview())
+    deliver(registration())
+    assert ReceivedEvent.objects.count() == 2
+
+
+def test_events_without_an_id_are_recognised_by_their_body():
+    to = innovative_educators()
+    for body in ('{"a": 1}', '{"a": 1}', '{"a": 2}'):
+        assert deliver_completion(to, body).status_code == 200
+    assert sorted(ReceivedEvent.objects.values_list("deliveries", flat=True)) == [1, 2]
+
+
+@pytest.mark.parametrize("body", ["{}", '{"test": true}', '{"webhook": null}', '{"webhook": {"event_name": "x.y"}}'])
+def test_an_unknown_event_is_kept(body):
+    """Invariant 8: a new event type or a vendor's test notification loses nothing."""
+    assert deliver(big_interview(), body).status_code == 200
+    assert bytes(stored().body) == body.encode()
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "a/b; charset=utf-16"])
+@pytest.mark.parametrize("accept", ["application/xml", "garbage", "text/html;q=0.1"])
+def test_neither_content_type_nor_accept_is_a_reason_to_refuse(content_type, accept):
+    response = deliver(big_interview(), content_type=content_type, headers={"accept": accept})
+    assert (response.status_code, response["content-type"]) == (200, "application/json")
+
+
+@pytest.mark.parametrize("query", ["?format=xml", "?format=api", "?_method=PUT"])
+def test_the_query_does_not_matter(query):
+    to = big_interview()
+    assert deliver(to, path=to.get_absolute_url() + query).status_code == 200
+
+
+def test_the_path_works_without_its_last_slash():
+    """Invariant 1: a redirect to the other form would count as delivered."""
+    to = big_interview()
+    assert deliver(to, path=to.get_absolute_url().rstrip("/")).status_code == 200
+    assert to.get_absolute_url().endswith("/")
+
+
+def test_a_body_over_the_limit_is_a_413(settings):
+    settings.BI_INTEGRATION = {"MAX_BODY_BYTES": 100}
+    assert deliver(big_interview(), b"{" + b" " * 99 + b"}").status_code == 413
+    assert deliver(big_interview(), b"{" + b" " * 98 + b"}").status_code == 200
+
+
+def test_a_chunked_body_without_a_length_is_a_411():
+    """WSGI shows such a body as empty: what was in it is unknown, so it is never acknowledged."""
+    response = deliver(big_interview(), b"", CONTENT_LENGTH="", headers={"transfer-encoding": "chunked"})
+    assert response.status_code == 411
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
+def test_another_method_is_a_405(client, method):
+    response = client.generic(method, big_interview().get_absolute_url(), CREATED, headers={"authorization": KEY})
+    assert (response.status_code, response["allow"]) == (405, "POST")
+    assert not ReceivedEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("others", [0, 30])
+def test_a_request_costs_two_queries(django_assert_num_queries, others):
+    """Invariant 11: the registration, the row."""
+    for number in range(others):
+        deliver(registration(), interview_event(str(number)))
+    to = big_interview()
+    with django_assert_num_queries(2):
+        deliver(to)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_repeat_costs_three(django_assert_max_num_queries):
+    """MariaDB, which would wait for a lock, is asked more cautiously."""
+    to = big_interview()
+    deliver(to)
+    with django_assert_max_num_queries(6 if connection.vendor == "mysql" else 3):
+        deliver(to)
+    assert stored().deliveries == 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("failure", [OperationalError, InterfaceError, ProgrammingError])
+def test_no_database_is_a_503_and_the_vendor_may_try_again(failure):
+    """Invariant 1: what could not be stored is not acknowledged."""
+    to = big_interview()
+
+    def unreachable(execute, sql, params, many, context):
+        raise failure("server closed the connection unexpectedly")
+
+    with connection.execute_wrapper(unreachable):
+        response = deliver(to)
+    assert (response.status_code, response["retry-after"]) == (503, "30")
+    assert deliver(to).status_code == 200
+    assert stored().deliveries == 1

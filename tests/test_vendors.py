@@ -1,0 +1,193 @@
+"""Reading what the vendors send, as tolerantly as their own documents contradict each other."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_bi_integration.events import CourseCompletion, Interview, Learner, Reading
+from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS, VENDORS
+from tests.deliveries import COMPLETED, CREATED
+
+
+def interview(**webhook: Any) -> Reading:
+    """Read Big Interview's sample with some of its fields replaced."""
+    document = json.loads(CREATED)
+    document["webhook"].update(webhook)
+    return BIG_INTERVIEW.read(document)
+
+
+def completion(**fields: Any) -> Reading:
+    """Read Innovative Educators' sample with some of its fields replaced."""
+    return INNOVATIVE_EDUCATORS.read({**json.loads(COMPLETED), **fields})
+
+
+def test_the_documented_interview():
+    moment = datetime(2015, 5, 18, 16, 37, 13, tzinfo=UTC)
+    assert interview(partner_id="abc123") == Reading(
+        event_id="123456789",
+        event_type="interview.created",
+        subject_id="abc123",
+        object_type="Interview",
+        object_id="95607",
+        object_key=("Interview", "95607"),
+        occurred_at=moment,
+        data=Interview(
+            id="95607",
+            partner_id="abc123",
+            title="Top 10 Questions",
+            interviewer_name="Jordan",
+            category="Top 10 Questions: 1",
+            completed=True,
+            created_at=moment,
+            updated_at=moment,
+            review_path="/members/mock_interviews/95607",
+            retake_path="/members/mock_interviews/interview_info/52",
+        ),
+    )
+
+
+def test_the_documented_completion():
+    moment = datetime(2019, 10, 17, 20, 50, 53, 103000, tzinfo=UTC)
+    assert completion(user="bob@example.edu") == Reading(
+        event_id="32ed16df-27cb-5f72-90ff-4eaf39346f86",
+        event_type="courseComplete",
+        subject_id="111222333444",
+        object_type="CourseCompletion",
+        object_id="7670fdbe-15ed-504b-a680-d404fa4b0eb4",
+        object_key=("CourseCompletion", "7670fdbe-15ed-504b-a680-d404fa4b0eb4", "111222333444"),
+        occurred_at=moment,
+        data=CourseCompletion(
+            course_id="7670fdbe-15ed-504b-a680-d404fa4b0eb4",
+            course_title="New Student Orientation",
+            completed_at=moment,
+            company_id="3aabdfb8-3891-5011-ad35-8e2351c5fdaf",
+            learner=Learner(
+                id="61149b2c-3f37-5032-be63-f5d984de10b6",
+                email="bob@example.edu",
+                first_name="Bob",
+                last_name="Johnson",
+                external_customer_id="111222333444",
+                client="00f928f4-8718-5043-9164-32398b165c60",
+                refs={"ref1": "111222333444", "ref2": "Department", "ref3": "..."},
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize("api_id", ["95607", 95607, None])
+def test_the_interviews_id_may_be_text_or_a_number_or_in_the_object_alone(api_id):
+    assert interview(api_id=api_id).object_id == "95607"
+
+
+def test_the_interview_may_come_without_its_wrapper():
+    bare = json.loads(CREATED)["webhook"]
+    assert BIG_INTERVIEW.read(bare) == BIG_INTERVIEW.read({"webhook": bare})
+
+
+@pytest.mark.parametrize(
+    "deleted",
+    [
+        {"api_type": "None", "api_object": None},
+        {"api_type": None, "api_object": None},
+        {"api_type": "Interview"},
+        {"api_type": "None", "api_object": "gone"},
+    ],
+)
+def test_a_delete_is_known_by_its_name_alone(deleted):
+    reading = interview(event_name="interview.deleted", **deleted)
+    assert (reading.object_type, reading.object_id) == ("Interview", "95607")
+    assert reading.data.id == "95607"
+
+
+def test_an_unknown_interview_event_has_no_typed_data():
+    reading = interview(event_name="resume.scored")
+    assert (reading.event_type, reading.object_key, reading.data) == ("resume.scored", (), None)
+
+
+def test_a_change_of_an_interview_has_the_time_of_its_update():
+    fields = {"created_at": "2020-01-01T00:00:00Z", "updated_at": "2020-01-02T01:00:00+01:00"}
+    assert interview(api_object=fields).occurred_at == datetime(2020, 1, 2, tzinfo=UTC)
+    del fields["updated_at"]
+    assert interview(api_object=fields).occurred_at == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", ["yesterday", "", None, 5, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_is_none_is_unknown(value):
+    assert interview(api_object={"updated_at": value}).occurred_at is None
+
+
+@pytest.mark.parametrize("event", ["courseComplete", "courseCompletion"])
+def test_both_names_of_a_completion_are_one_event_type(event):
+    assert completion(event=event).event_type == "courseComplete"
+
+
+def test_a_completion_without_an_event_name_is_known_by_type_and_source():
+    assert completion(event=None).event_type == "courseComplete"
+    assert completion(event=None, source="course_viewed").event_type == "status_change"
+
+
+@pytest.mark.parametrize(
+    ("detail", "subject"),
+    [
+        ({"externalCustomerId": "0042"}, "0042"),
+        ({"externalCustomerId": None}, "bob@example.edu"),
+        ({"externalCustomerId": 42}, "42"),
+    ],
+)
+def test_the_learner_is_the_external_id_or_the_email(detail, subject):
+    """Leading zeros are kept; an address is compared in lower case."""
+    assert completion(user="Bob@Example.edu", userDetail=detail).subject_id == subject
+
+
+def test_a_learner_without_either_is_known_by_the_platforms_id():
+    assert completion(user=None, userDetail={"id": "u-1"}).subject_id == "u-1"
+
+
+def test_refs_up_to_the_tenth_are_taken_and_null_ones_left_out():
+    detail = {"ref1": None, "ref4": "four", "ref10": "ten", "ref11": "eleven"}
+    assert completion(userDetail=detail).data.learner.refs == {"ref4": "four", "ref10": "ten"}
+
+
+def test_another_event_of_the_platform_keeps_its_own_name():
+    assert completion(event="courseView").event_type == "courseView"
+    assert completion(event="courseView").data is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+KEYS = (
+    *("webhook", "id", "event_name", "partner_id", "api_id", "api_type", "api_object", "links", "completed", "title"),
+    *("created_at", "updated_at", "event", "type", "source", "timestamp", "user", "userDetail", "notifiableId"),
+    *("companyId", "externalCustomerId", "ref1"),
+)
+VALUES = ("interview.created", "interview.deleted", "courseComplete", "status_change", "course_completed", "NaN")
+names = st.sampled_from(KEYS)
+documents = st.recursive(
+    json_values | st.sampled_from(VALUES),
+    lambda inner: st.dictionaries(names, inner, max_size=8),
+    max_leaves=20,
+).filter(lambda value: isinstance(value, dict))
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=lambda vendor: vendor.slug)
+@given(document=documents)
+def test_any_json_object_can_be_read(vendor, document):
+    """Reading never raises, and tells every text apart from what is not there."""
+    reading = vendor.read(document)
+    assert isinstance(reading, Reading)
+    assert all(isinstance(text, str) for text in (reading.event_type, reading.subject_id, reading.object_id))
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=lambda vendor: vendor.slug)
+def test_the_samples_are_the_documented_ones(vendor):
+    for event_type in vendor.event_types:
+        reading = vendor.read(vendor.sample(event_type, "1", "me"))
+        assert (reading.event_type, reading.event_id, reading.subject_id) == (event_type, "1", "me")
+        assert reading.data is not None

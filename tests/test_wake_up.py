@@ -1,0 +1,140 @@
+"""Wake-ups: published from a thread that holds up nobody, and worth nothing when they are lost."""
+
+import logging
+import socket
+import threading
+import time
+
+import pytest
+from celery import Celery
+from django.db import transaction
+
+from django_bi_integration.schedule import beat_schedule
+from django_bi_integration.signals import event_received
+from django_bi_integration.tasks import dispatch
+from django_bi_integration.webhooks.wake_up import Publisher, publisher
+from tests.deliveries import Recorder, big_interview, deliver, stored, subscribed
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def silent_broker():
+    """A broker that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_delivery_wakes_the_worker(celery_worker_thread):
+    """From the request to the receiver, through a real worker."""
+    received = Recorder()
+    with subscribed(event_received, received):
+        deliver(big_interview())
+        wait_until(lambda: stored().status == "dispatched")
+    assert received.events == ["123456789"]
+
+
+def test_a_repeat_wakes_the_worker_too(celery_worker_thread):
+    """The first delivery's wake-up may have been lost."""
+    to = big_interview()
+    with transaction.atomic():  # as if its process had died between the commit and the wake-up
+        deliver(to)
+        transaction.get_connection().run_on_commit.clear()
+    assert stored().status == "pending"
+    deliver(to)
+    wait_until(lambda: stored().status == "dispatched")
+
+
+def test_the_sweep_finds_what_no_wake_up_reached(celery_worker_thread, monkeypatch):
+    """Invariant 4: what beat sends is the same task."""
+    monkeypatch.setattr(publisher, "ask", lambda: None)
+    deliver(big_interview())
+    (entry,) = beat_schedule().values()
+    assert entry["schedule"] == 10
+    publisher.app.send_task(entry["task"], **entry["options"])
+    wait_until(lambda: stored().status == "dispatched")
+
+
+@pytest.fixture
+def eager():
+    publisher.app.conf.task_always_eager = True
+    yield
+    publisher.app.conf.task_always_eager = False
+
+
+def test_in_eager_mode_the_delivery_dispatches_by_itself(eager):
+    deliver(big_interview())
+    assert stored().status == "dispatched"
+
+
+def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
+    asked = []
+    monkeypatch.setattr("django_bi_integration.tasks.wake_up", lambda: asked.append(True))
+    deliver(big_interview())
+    dispatch()
+    assert (asked, stored().status) == ([], "dispatched")
+    monkeypatch.setattr("django_bi_integration.tasks.STINT", 0)
+    dispatch()
+    assert asked == [True]
+
+
+def test_a_silent_broker_holds_nobody(silent_broker):
+    """Invariant 4: against a publish in the request, which such a broker holds for minutes."""
+    own = Publisher()
+    own.use(Celery("silent", broker=f"redis://127.0.0.1:{silent_broker}/0", set_as_current=False))
+    before = time.monotonic()
+    own.ask()
+    own.ask()
+    elapsed = time.monotonic() - before
+    assert not own.wait(0.3), "the broker cannot have taken it"
+    assert elapsed < 0.3, "asking took longer than the wait for an answer that never came"
+
+
+def test_a_machine_without_a_thread_to_spare_loses_no_delivery(monkeypatch):
+    """Invariant 1: what is stored is answered with 200; a later delivery asks again."""
+    own = Publisher()
+    own.use(publisher.app)
+    monkeypatch.setattr("django_bi_integration.webhooks.wake_up.publisher", own)
+    start = threading.Thread.start
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    to = big_interview()
+    assert deliver(to).status_code == 200
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert deliver(to).status_code == 200
+    assert own.wait(10)
+
+
+def test_without_a_celery_app_nothing_is_published(monkeypatch):
+    """Celery would make one up, on a broker of this machine that may be somebody else's."""
+    own = Publisher()
+    own.use(Celery("default", broker="memory://localhost/", set_as_current=False))
+    monkeypatch.setattr(own.app, "send_task", lambda *arguments, **options: pytest.fail("published"))
+    own.ask()
+    assert own.wait(0)
+
+
+def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
+    caplog.set_level(logging.INFO, "django_bi_integration")
+    own = Publisher()
+    own.use(Celery("down", broker=f"redis://127.0.0.1:{unused_port}/0", set_as_current=False))
+    for _ in range(3):
+        own.ask()
+        assert own.wait(10)
+    own.use(Celery("up", broker="memory://localhost/", set_as_current=False))
+    own.ask()
+    assert own.wait(10)
+    texts = [record.getMessage() for record in caplog.records if record.name.endswith("wake_up")]
+    assert len(texts) == 2
+    assert texts[0].startswith("wake-up not sent, the sweep will dispatch")
+    assert texts[1] == "wake-ups are sent again"
+
+
+@pytest.fixture
+def unused_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]

@@ -1,0 +1,9 @@
+"""The app and the admin, mounted as the README says."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("bi/", include("django_bi_integration.urls")),
+    path("admin/", admin.site.urls),
+]
