@@ -125,7 +125,7 @@ def running_stack(database: Server, broker: Server, folder: Path, **variables: s
 def answers_http(url: str) -> bool:
     """Whether something speaks HTTP there, whatever it says."""
     try:
-        urllib.request.urlopen(f"{url}/admin/login/", timeout=5).close()
+        urllib.request.urlopen(f"{url}/admin/login/", timeout=30).close()
     except urllib.error.HTTPError:
         return True
     except OSError:

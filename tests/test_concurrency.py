@@ -57,7 +57,7 @@ def test_workers_at_once_call_each_receiver_once():
 
     with subscribed(event_received, effect):
         together(*[dispatch_pending] * WORKERS)
-        wait_until(lambda: dispatch_pending() is not None and not left(), timeout=30)
+        wait_until(lambda: dispatch_pending() is not None and not left())
     assert sorted(map(int, Effect.objects.values_list("event_id", flat=True))) == list(range(40))
 
 

@@ -91,14 +91,15 @@ def running_demo(tmp_path):
 def test_ctrl_c_ends_all_of_it_cleanly(running_demo, number):
     _, program = running_demo
     program.process.send_signal(number)
-    assert program.process.wait(20) == 0
+    assert program.process.wait(60) == 0
     assert "Traceback" not in program.output()
     assert "What was received is kept." in program.output()
 
 
 def test_a_second_start_says_that_it_keeps_its_data(running_demo):
     _, program = running_demo
-    wait_until(lambda: re.search(r"Data +new", program.output()))
+    wait_until(lambda: "-> dispatched" in program.output())
+    assert re.search(r"Data +new", program.output())
     program.stop()
     program.start()
     wait_until(lambda: "kept from last time" in program.output())
@@ -170,6 +171,6 @@ def test_the_admin_lets_the_printed_user_in(running_demo, page):
     page.fill("#id_password", password)
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("link", name="Received events").first.click()
-    wait_until(lambda: page.reload() and page.get_by_text("courseComplete").count(), timeout=30)
+    wait_until(lambda: page.reload() and page.get_by_text("courseComplete").count())
     page.locator("th.field-received a").first.click()
     page.get_by_text("example_project.portal.receivers.audit").wait_for()

@@ -421,7 +421,7 @@ def test_an_async_receiver_that_is_interrupted_is_not_left_behind():
 
     def insist():
         # A signal that comes just before the main thread begins to wait is seen only with the next one.
-        started.wait(10)
+        started.wait(60)
         while not interrupted and not ended.wait(0.05):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 

@@ -44,7 +44,7 @@ class Client:
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.cookie:
             headers.setdefault("Cookie", self.cookie)
-        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         connection.request(method, path, body, headers)
         with connection.getresponse() as response:
             text = response.read().decode()
@@ -211,7 +211,7 @@ def test_a_body_that_is_no_json_object(client, body):
 
 def test_one_of_two_at_once_creates_the_user():
     """Both find nobody there, and look at the clock before they add the user."""
-    together, looks = threading.Barrier(2, timeout=10), count()
+    together, looks = threading.Barrier(2, timeout=60), count()
 
     def clock():
         if next(looks) < 2:
@@ -625,7 +625,7 @@ def test_a_body_has_64_kib_at_most(mara, path, size, too_large):
     ],
 )
 def test_what_is_hardly_http_gets_a_clear_answer(client, request_text, answer, capfd):
-    with socket.create_connection(("127.0.0.1", urlsplit(client.url).port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", urlsplit(client.url).port), timeout=60) as connection:
         connection.sendall(request_text.encode())
         connection.shutdown(socket.SHUT_WR)
         first = connection.recv(65536)
@@ -636,7 +636,7 @@ def test_what_is_hardly_http_gets_a_clear_answer(client, request_text, answer, c
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(client, monkeypatch, capfd):
     monkeypatch.setattr(web._Handler, "timeout", 0.1)
-    with socket.create_connection(("127.0.0.1", urlsplit(client.url).port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", urlsplit(client.url).port), timeout=60) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nshort")
         assert b" 408 " in connection.recv(65536).partition(b"\r\n")[0]
     assert capfd.readouterr() == ("", "")
@@ -663,14 +663,14 @@ def test_a_page_does_not_wait_for_its_event():
 
     def send(event):
         arrived.set()
-        release.wait(10)
+        release.wait(60)
         order.append(event.name)
 
     with running_site(Site(api_key=KEY, send=send)) as url:
         client = Client(url)
         client.sign_in()
         path = client.start()
-        assert arrived.wait(10)
+        assert arrived.wait(60)
         assert client.post(f"{path}/finish").status == 303
         assert order == []
         release.set()
@@ -769,7 +769,7 @@ def test_it_can_be_started_from_a_shell(tmp_path):
         PartnerClient(url, KEY).check_key()
         taken = subprocess.run([*command[:-1], url.rpartition(":")[2]], cwd=ROOT, capture_output=True, text=True)
         program.process.send_signal(signal.SIGINT)
-        assert program.process.wait(10) == 0
+        assert program.process.wait(60) == 0
     finally:
         program.stop()
     assert (taken.returncode, taken.stdout) == (1, "")

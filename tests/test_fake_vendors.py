@@ -280,7 +280,7 @@ def test_a_retry_that_waits_takes_no_thread_from_other_events():
 
 def test_a_campaign_that_is_stopped_still_logs_what_is_under_way():
     stop, first, second = threading.Event(), interview(), interview()
-    arrived = threading.Barrier(2, timeout=10)
+    arrived = threading.Barrier(2, timeout=60)
 
     class Together(Endpoint):
         """Answers when both have arrived, and not before all is stopped."""

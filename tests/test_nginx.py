@@ -102,7 +102,7 @@ def gunicorn(folder, name, trusted_proxies, addresses):
 
 def post(site, way, client, *headers, body=COMPLETED, chunked=False):
     """The status that a client of that address gets."""
-    connection = HTTPConnection("127.0.0.1", site.ports[way], timeout=30, source_address=(client, 0))
+    connection = HTTPConnection("127.0.0.1", site.ports[way], timeout=60, source_address=(client, 0))
     connection.putrequest("POST", site.path)
     for name, value in headers:
         connection.putheader(name, value)

@@ -275,7 +275,7 @@ class TestWhatIsKept:
             queue.clear()
             deliver_completion(innovative_educators(), BODY)
             assert publisher.wait(5)
-            message = queue.get(timeout=5)
+            message = queue.get(timeout=60)
             message.ack()
             arguments, named, _ = message.payload
             assert (arguments, named) == ([], {})

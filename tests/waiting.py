@@ -7,7 +7,7 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 
-def wait_until(condition: Callable[[], Answer], timeout: float = 10, every: float = 0.02) -> Answer:
+def wait_until(condition: Callable[[], Answer], timeout: float = 60, every: float = 0.02) -> Answer:
     """The first true answer of the condition; TimeoutError when none comes in time."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
