@@ -101,14 +101,14 @@ def fill(rows: int) -> None:
 #: What differs from copy to copy. Digests are as random as real ones; ids and times go up.
 EVENT = {
     "vendor_event_id": "'copy-' || n",
-    "event_digest": "encode(sha256(('event' || n)::bytea), 'hex')",
-    "object_key": "encode(sha256(('object' || n)::bytea), 'hex')",
+    "event_digest": "md5('event' || n)::uuid",
+    "object_key": "md5('object' || n)::uuid",
     "subject_id": "'student-' || n / 5",
     "object_id": "n::text",
     "received_at": "received_at - interval '30 days' + n * interval '1 millisecond'",
 }
 STATE = {
-    "key": "encode(sha256(('object' || n)::bytea), 'hex')",
+    "key": "md5('object' || n)::uuid",
     "subject_id": "'student-' || n / 5",
     "object_id": "n::text",
     "newest_event_id": "NULL",

@@ -1,8 +1,10 @@
 """Text and JSON as every database can hold them."""
 
+import json
 import math
 import re
 from collections.abc import Iterable
+from typing import Any, NoReturn
 
 #: MariaDB takes JSON that is nested deeper for none; so does an interpreter, at a depth that depends on its version.
 MAX_DEPTH = 30
@@ -23,6 +25,44 @@ def end_of(text: str, length: int) -> str:
 def in_plane(text: str) -> str:
     """``text`` without what MariaDB's utf8mb3 lacks, emoji for example (replaced)."""
     return re.sub(r"[^\u0000-\uffff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in ``body``; raises ValueError where there is none, or one nested too deep for the interpreter.
+
+    A byte order mark is accepted and the last of duplicate keys wins; ``NaN`` and ``Infinity`` are no JSON.
+    """
+    try:
+        document = _DECODER.decode(body.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(document, dict):
+        raise ValueError("not an object")
+    return document
+
+
+def plain_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in ``body``, or None where there is none that every database could hold as JSON."""
+    try:
+        document = read_object(body)
+    except ValueError:
+        return None
+    return document if is_plain(document) else None
+
+
+def _parse_int(digits: str) -> int | float:
+    """A whole number; one with more digits than Python reads is infinite, as 1e400 is."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_parse_int)
 
 
 def is_plain(value: object) -> bool:

@@ -238,6 +238,14 @@ def test_the_event_list_can_be_searched_and_filtered(admin_client, query):
     assert ("1 received event" in texts(page)) == ("other" not in query)
 
 
+@pytest.mark.parametrize("event_id", ["two words", "“quoted”", "x" * 300, "Öl 🙂"])
+def test_a_vendors_event_id_is_found_whole_whatever_is_in_it(admin_client, event_id):
+    for each in (event_id, f"{event_id}, another"):
+        deliver(big_interview(), json.dumps({"webhook": {"id": each, "event_name": "interview.created"}}))
+    page = admin_client.get(url(ReceivedEvent), {"q": f" {event_id} "})
+    assert [event.vendor_event_id for event in page.context["cl"].result_list] == [event_id[:255]]
+
+
 def refused_behind_two_proxies(to):
     headers = {"HTTP_X_FORWARDED_FOR": "192.0.2.99, junk, 203.0.113.9, 192.0.2.10"}
     deliver(to, key=None, REMOTE_ADDR="10.0.0.5", **headers)

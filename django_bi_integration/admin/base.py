@@ -1,7 +1,6 @@
 """What the screens share."""
 
 import json
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -19,9 +18,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from django_bi_integration.text import is_plain
-from django_bi_integration.webhooks.receive import parse
-from django_bi_integration.webhooks.refusals import NotAnObject
+from django_bi_integration.text import plain_object
 
 
 def may_see_payload(request: HttpRequest) -> bool:
@@ -39,11 +36,8 @@ def preformatted(body: bytes) -> SafeString:
 
     Indented, deep nesting would grow by its square, and an infinite number would hide the one that came.
     """
-    text = body.decode("utf-8", "replace")
-    with suppress(NotAnObject):
-        document = parse(body)
-        if is_plain(document):
-            text = json.dumps(document, indent=2, ensure_ascii=False)
+    document = plain_object(body)
+    text = json.dumps(document, indent=2, ensure_ascii=False) if document else body.decode("utf-8", "replace")
     return format_html('<pre class="bi-body">{}</pre>', text.encode("utf-8", "backslashreplace").decode())
 
 

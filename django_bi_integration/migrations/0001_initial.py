@@ -145,12 +145,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("vendor_event_id", models.CharField(blank=True, max_length=255, verbose_name="vendor's event id")),
-                ("event_digest", models.CharField(editable=False, max_length=64)),
+                ("event_digest", models.UUIDField(editable=False)),
                 ("event_type", models.CharField(blank=True, max_length=100, verbose_name="event type")),
                 ("subject_id", models.CharField(blank=True, max_length=255, verbose_name="subject")),
                 ("object_type", models.CharField(blank=True, max_length=100, verbose_name="object type")),
                 ("object_id", models.CharField(blank=True, max_length=255, verbose_name="object id")),
-                ("object_key", models.CharField(blank=True, editable=False, max_length=64)),
+                ("object_key", models.UUIDField(blank=True, editable=False, null=True)),
                 ("occurred_at", models.DateTimeField(blank=True, null=True, verbose_name="occurred")),
                 ("received_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="received")),
                 (
@@ -168,8 +168,6 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("body", models.BinaryField(verbose_name="body")),
-                ("body_digest", models.CharField(editable=False, max_length=64)),
-                ("payload", models.JSONField(blank=True, null=True, verbose_name="payload")),
                 ("deliveries", models.PositiveIntegerField(db_default=1, default=1, verbose_name="deliveries")),
                 (
                     "last_delivery_at",
@@ -244,7 +242,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ObjectState",
             fields=[
-                ("key", models.CharField(editable=False, max_length=64, primary_key=True, serialize=False)),
+                ("key", models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ("object_type", models.CharField(max_length=100, verbose_name="object type")),
                 ("object_id", models.CharField(max_length=255, verbose_name="object id")),
                 ("subject_id", models.CharField(blank=True, max_length=255, verbose_name="subject")),
@@ -298,10 +296,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="receivedevent",
-            index=models.Index(fields=["vendor_event_id"], name="bi_event_vendor_id"),
-        ),
-        migrations.AddIndex(
-            model_name="receivedevent",
             index=models.Index(fields=["subject_id"], name="bi_event_subject"),
         ),
         migrations.AddIndex(
@@ -315,7 +309,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="receivedevent",
             constraint=models.UniqueConstraint(
-                fields=("registration", "event_digest"), name="bi_one_row_per_vendor_event"
+                fields=("event_digest", "registration"), name="bi_one_row_per_vendor_event"
             ),
         ),
         migrations.AddIndex(

@@ -1,9 +1,13 @@
 """ReceivedEvent: one row for one event, however often it is delivered; together the rows are the queue."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
+from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import IntegrityError, connection, models, transaction
@@ -15,13 +19,14 @@ from django_bi_integration import people, vendors
 from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
 from django_bi_integration.models.registration import WebhookRegistration
 from django_bi_integration.models.statements import Statement, columns, fields_of, table
+from django_bi_integration.text import plain_object
 
 #: There is one row for each.
-IDENTITY = ("registration", "event_digest")
+IDENTITY = ("event_digest", "registration")
 #: What is known of an event when it arrives; the other columns have a default in the database, or none.
 ARRIVES = (
     *IDENTITY, "vendor", "vendor_event_id", "event_type", "subject_id", "object_type", "object_id", "object_key",
-    "occurred_at", "received_at", "last_delivery_at", "next_attempt_at", "origin", "body", "body_digest", "payload",
+    "occurred_at", "received_at", "last_delivery_at", "next_attempt_at", "origin", "body",
 )  # fmt: skip
 #: What the end of a dispatch changes.
 SETTLED = (
@@ -29,6 +34,12 @@ SETTLED = (
 )  # fmt: skip
 #: MariaDB's and MySQL's number for a row whose unique key is there.
 DUPLICATE_KEY = 1062
+
+
+def digest(*parts: str) -> UUID:
+    """128 bits of the parts' SHA-256: as text, an index of it would be several times as large."""
+    # JSON keeps the parts apart whatever is in them, and lone surrogates stay distinct.
+    return UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16])
 
 
 class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
@@ -55,6 +66,10 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
         """Store what became of events and give up their claims; False where one was not this worker's any more."""
         return _settle().execute(*events) == len(events)
 
+    def with_vendor_event_id(self, event_id: str) -> "ReceivedEventQuerySet":
+        """The events of that id, one a registration, found by the key that keeps them one."""
+        return self.filter(event_digest=digest("id", event_id))
+
     def due(self, now: datetime) -> "ReceivedEventQuerySet":
         """What a worker may claim: new, up for another attempt, or left by a worker whose lease ran out."""
         return self.filter(status=ReceivedEvent.Status.PENDING, next_attempt_at__lte=now)
@@ -77,7 +92,7 @@ def _insert(vendor: str) -> Statement:
 
 @cache
 def _count_repeat() -> Statement:
-    same = fields_of(ReceivedEvent, *IDENTITY, "body_digest")
+    same = fields_of(ReceivedEvent, *IDENTITY, "body")
     where = columns(same, pattern="{} = %s", joined_by=" AND ")
     return Statement(
         f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = %s"
@@ -100,8 +115,7 @@ class ReceivedEvent(models.Model):
     """An event as a vendor sent it.
 
     ``body`` holds the bytes as they came and is the truth. The other columns are read out of it for
-    searching, cut and cleaned where a database could not hold them; ``payload`` is the parsed body, or None
-    where not every database can hold that (``\\u0000``, ``1e400``, deep nesting).
+    searching, cut and cleaned where a database could not hold them.
 
     A row is ``pending`` until every receiver is done (then ``dispatched``) or one has used up its attempts
     (then ``failed``). ``next_attempt_at`` is when a worker may claim it: in the future while it waits
@@ -128,20 +142,18 @@ class ReceivedEvent(models.Model):
     )
     vendor = models.CharField(_("vendor"), max_length=50, choices=vendors.CHOICES)
     vendor_event_id = models.CharField(_("vendor's event id"), max_length=255, blank=True)
-    # SHA-256 of the id: equal ids alone are equal here, whatever the column's collation merges or cuts.
-    event_digest = models.CharField(max_length=64, editable=False)
+    # Of the id: equal ids alone are equal here, whatever the other column's collation merges or cuts.
+    event_digest = models.UUIDField(editable=False)
     event_type = models.CharField(_("event type"), max_length=100, blank=True)
     subject_id = models.CharField(_("subject"), max_length=255, blank=True)
     object_type = models.CharField(_("object type"), max_length=100, blank=True)
     object_id = models.CharField(_("object id"), max_length=255, blank=True)
-    object_key = models.CharField(max_length=64, blank=True, editable=False)
+    object_key = models.UUIDField(null=True, blank=True, editable=False)
     occurred_at = models.DateTimeField(_("occurred"), null=True, blank=True)
     received_at = models.DateTimeField(_("received"), default=timezone.now)
     origin = models.CharField(_("origin"), max_length=20, choices=Origin, default=Origin.WEBHOOK)
 
     body = models.BinaryField(_("body"))
-    body_digest = models.CharField(max_length=64, editable=False)
-    payload = models.JSONField(_("payload"), null=True, blank=True)
 
     deliveries = models.PositiveIntegerField(_("deliveries"), default=1, db_default=1)
     last_delivery_at = models.DateTimeField(_("last delivery"), default=timezone.now)
@@ -189,7 +201,6 @@ class ReceivedEvent(models.Model):
             models.Index(fields=["status", "next_attempt_at"], name="bi_event_due"),
             models.Index(fields=["registration", "id"], name="bi_event_registration"),
             models.Index(fields=["received_at"], name="bi_event_received"),
-            models.Index(fields=["vendor_event_id"], name="bi_event_vendor_id"),
             models.Index(fields=["subject_id"], name="bi_event_subject"),
             models.Index(fields=["object_id"], name="bi_event_object"),
             models.Index(fields=["object_key"], name="bi_event_object_key"),
@@ -198,6 +209,14 @@ class ReceivedEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type or '?'} {self.vendor_event_id}".rstrip()
+
+    @cached_property
+    def payload(self) -> dict[str, Any] | None:
+        """The parsed body; None where not every database could hold it as JSON.
+
+        That is where a NUL character, a lone surrogate or ``1e400`` is in it, or it is nested deeper than 30.
+        """
+        return plain_object(bytes(self.body))
 
     @cached_property
     def user(self) -> AbstractBaseUser | None:

@@ -45,7 +45,7 @@ def _store() -> Statement:
 class ObjectState(models.Model):
     """What the events dispatched so far say of one object; also the lock that keeps them one at a time."""
 
-    key = models.CharField(primary_key=True, max_length=64, editable=False)
+    key = models.UUIDField(primary_key=True, editable=False)
     registration = models.ForeignKey(
         WebhookRegistration,
         on_delete=models.CASCADE,

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate, takewhile
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
@@ -152,7 +152,7 @@ def _one_at_most_unfinished(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
     return [event for event in events if _object(event) not in unfinished]
 
 
-def _object(event: ReceivedEvent) -> str | int:
+def _object(event: ReceivedEvent) -> UUID | int:
     """What an event is one at a time with: its object, or itself where it has none."""
     return event.object_key or event.pk
 
@@ -212,7 +212,7 @@ def _ensure_states(events: Sequence[ReceivedEvent]) -> None:
     )
 
 
-def _free_objects(keys: set[str], now: datetime) -> set[str]:
+def _free_objects(keys: set[UUID], now: datetime) -> set[UUID]:
     """Lock the objects among ``keys`` that no worker is at; they stay locked until the claim is committed."""
     if not keys:
         return set()
@@ -331,20 +331,18 @@ class _States:
         self._by_key = {state.key: state for state in locked}
         if len(self._by_key) < len(keys):  # one was deleted since; the next claim makes it anew
             raise ClaimLost
-        self._changed: dict[str, ObjectState] = {}
+        self._changed: dict[UUID, ObjectState] = {}
 
     def of(self, event: ReceivedEvent) -> ObjectState | None:
         """The state that the event is about to be compared with."""
         # Receivers find what earlier events of this object and of this student said.
-        students = {changed.subject_id for changed in self._changed.values()}
+        students = {state.subject_id for state in self._changed.values()}
         if event.object_key in self._changed or event.subject_id in students:
             self.save()
         return self._by_key[event.object_key] if event.object_key else None
 
-    def take_in(self, event: ReceivedEvent, data: EventData | None) -> None:
-        """Remember the event as its object's newest."""
-        state = self._by_key[event.object_key]
-        state.take_in(event, data)
+    def changed(self, state: ObjectState) -> None:
+        """Have it stored before anything asks for it."""
         self._changed[state.key] = state
 
     def save(self) -> None:
@@ -429,7 +427,8 @@ class _Work:
             self._run(receiver)
         self.is_running = False
         if state is not None and not event.is_stale and not self.has_its_place:
-            states.take_in(event, self.data)
+            state.take_in(event, self.data)
+            states.changed(state)
 
     def _run(self, receiver: Receiver) -> None:
         if self.event.is_stale and settings.SKIP_STALE:

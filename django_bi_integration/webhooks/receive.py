@@ -1,13 +1,11 @@
 """Receive a delivery: parse it, read it, store it once, and ask for its dispatch."""
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
@@ -17,7 +15,8 @@ from django.utils import timezone
 from django_bi_integration import vendors
 from django_bi_integration.events import Reading
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
-from django_bi_integration.text import clean, is_plain
+from django_bi_integration.models.event import digest
+from django_bi_integration.text import clean, read_object
 from django_bi_integration.webhooks.conflicts import despite_conflicts, error_number, writing
 from django_bi_integration.webhooks.refusals import NotAnObject
 from django_bi_integration.webhooks.wake_up import wake_up
@@ -42,47 +41,28 @@ def receive(
     """
     document = parse(body)
     reading = vendors.VENDORS[registration.vendor].read(document)
-    despite_conflicts(lambda: store(registration, body, document, reading, origin))
+    despite_conflicts(lambda: store(registration, body, reading, origin))
     # A repeat asks as well: the wake-up for the first delivery may have been lost. What is stored is stored, even
     # where the machine has no thread left to ask with.
     transaction.on_commit(wake_up, robust=True)
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in ``body``, whatever its content type claims; raises NotAnObject.
-
-    A byte order mark is accepted and the last of duplicate keys wins; ``NaN`` and ``Infinity`` are no JSON.
-    """
+    """The JSON object in ``body``, whatever its content type claims; raises NotAnObject."""
     try:
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_parse_int)
-    except (ValueError, RecursionError) as error:
+        return read_object(body)
+    except ValueError as error:
         raise NotAnObject from error
-    if not isinstance(document, dict):
-        raise NotAnObject
-    return document
-
-
-def _parse_int(digits: str) -> int | float:
-    """A whole number; one with more digits than Python reads is infinite, as 1e400 is."""
-    try:
-        return int(digits)
-    except ValueError:
-        return float(digits)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def store(
     registration: WebhookRegistration,
     body: bytes,
-    document: dict[str, Any],
     reading: Reading,
     origin: ReceivedEvent.Origin,
 ) -> None:
     """Insert the event, or count one more delivery of it where its row is there already."""
-    arrival = _arrival(registration, body, document, reading, origin)
+    arrival = _arrival(registration, body, reading, origin)
     for candidate in _ever_plainer(arrival):
         try:
             while not (ReceivedEvent.objects.insert(candidate) or _count_repeat(candidate)):
@@ -106,60 +86,52 @@ class Arrival:
     registration_id: UUID
     vendor: str
     vendor_event_id: str
-    event_digest: str
+    event_digest: UUID
     event_type: str
     subject_id: str
     object_type: str
     object_id: str
-    object_key: str
+    object_key: UUID | None
     occurred_at: datetime | None
     received_at: datetime
     last_delivery_at: datetime
     next_attempt_at: datetime
     origin: str
     body: bytes
-    body_digest: str
-    payload: dict[str, Any] | None
 
 
 def _arrival(
     registration: WebhookRegistration,
     body: bytes,
-    document: dict[str, Any],
     reading: Reading,
     origin: ReceivedEvent.Origin,
 ) -> Arrival:
     identity = ("id", reading.event_id) if reading.event_id else ("body", body.hex())
-    key = (str(registration.pk), *reading.object_key) if reading.object_key else None
     now = timezone.now()
     return Arrival(
         registration_id=registration.pk,
         vendor=registration.vendor,
         vendor_event_id=clean(reading.event_id or "", 255),
-        event_digest=_digest(*identity),
+        event_digest=digest(*identity),
         event_type=clean(reading.event_type, 100),
         subject_id=clean(reading.subject_id, 255),
         object_type=clean(reading.object_type, 100),
         object_id=clean(reading.object_id, 255),
-        object_key=_digest(*key) if key else "",
+        object_key=digest(str(registration.pk), *reading.object_key) if reading.object_key else None,
         occurred_at=reading.occurred_at,
         received_at=now,
         last_delivery_at=now,
         next_attempt_at=now,
         origin=origin,
         body=body,
-        body_digest=hashlib.sha256(body).hexdigest(),
-        payload=document if is_plain(document) else None,
     )
 
 
 def _ever_plainer(arrival: Arrival) -> Iterator[Arrival]:
-    """The event as read; with nothing but ASCII beside the bytes; and without its payload."""
+    """The event as read, and with nothing but ASCII beside the bytes."""
     yield arrival
     for name in ("vendor_event_id", "event_type", "subject_id", "object_type", "object_id"):
         setattr(arrival, name, getattr(arrival, name).encode("ascii", "replace").decode())
-    yield arrival
-    arrival.payload = None
     yield arrival
 
 
@@ -188,17 +160,12 @@ def _count_repeat(arrival: Arrival) -> bool:
 def _count_unless_locked(stored: QuerySet[ReceivedEvent], arrival: Arrival) -> bool:
     no_key = connection.features.has_select_for_no_key_update  # a reference to the row is no hindrance
     with writing():
-        free = stored.select_for_update(skip_locked=True, no_key=no_key).values_list("pk", "body_digest").first()
+        free = stored.select_for_update(skip_locked=True, no_key=no_key).values_list("pk", "body").first()
         if free is None:
             return False
-        pk, body_digest = free
+        pk, body = free
         changes: dict[str, Any] = {"deliveries": F("deliveries") + 1, "last_delivery_at": timezone.now()}
-        if body_digest != arrival.body_digest:
+        if bytes(body) != arrival.body:
             changes |= {"conflicts": F("conflicts") + 1, "conflicting_body": arrival.body}
         ReceivedEvent.objects.filter(pk=pk).update(**changes)
     return True
-
-
-def _digest(*parts: str) -> str:
-    # JSON keeps the parts apart whatever is in them, and lone surrogates stay distinct.
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

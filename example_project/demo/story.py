@@ -166,4 +166,4 @@ def play(senders: Senders, tell: Callable[[Step, list[Attempt]], None], stop: th
 
 def stored(event: Event) -> ReceivedEvent | None:
     """The row of an event that was sent."""
-    return ReceivedEvent.objects.filter(vendor_event_id=event.event_id).first()
+    return ReceivedEvent.objects.with_vendor_event_id(event.event_id).first()

@@ -129,4 +129,4 @@ def _feed(**where: Any) -> QuerySet[Activity]:
     # The audit's rows repeat the others; where an event has no other receiver, they are of another kind.
     rows = Activity.objects.filter(**where).exclude(kind=Activity.Kind.AUDIT).select_related("student", "event")
     # An event's bodies may be large, and nothing here shows them.
-    return rows.defer("event__body", "event__conflicting_body", "event__payload")[:ACTIVITIES_SHOWN]
+    return rows.defer("event__body", "event__conflicting_body")[:ACTIVITIES_SHOWN]
