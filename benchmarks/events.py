@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 
 from django_bi_integration.events import INTERVIEW_CREATED
 from django_bi_integration.vendors import BIG_INTERVIEW
@@ -29,8 +29,13 @@ def unique() -> Iterator[bytes]:
         )
 
 
+#: How many events a vendor has to send again at once.
+BLOCK = 50
+
+
 def repeated(times: int) -> Iterator[bytes]:
-    """Each of them so many times, as a vendor whose deliveries are not acknowledged."""
-    for body in unique():
+    """Each of them so many times, as a vendor whose deliveries were not acknowledged: block by block, all over again."""
+    bodies = unique()
+    while block := list(islice(bodies, BLOCK)):
         for _ in range(times):
-            yield body
+            yield from block

@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db.models import Sum
+from django.utils import timezone
 
-from django_bi_integration.models import ReceivedEvent, Refusal
+from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
 from django_bi_integration.webhooks import refusals
 from tests.deliveries import (
     KEY,
@@ -14,6 +16,7 @@ from tests.deliveries import (
     deliver,
     deliver_completion,
     innovative_educators,
+    interview_event,
     registration,
     stored,
 )
@@ -85,6 +88,49 @@ def test_without_an_overlap_the_former_key_stops_at_once():
     to.set_key("0" * 32)
     to.save()
     assert deliver(to).status_code == 401
+
+
+@pytest.mark.database
+@pytest.mark.parametrize("repeated", [False, True], ids=["another event", "a repeat"])
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"key_digest": "0" * 64}, 401),
+        ({"is_active": False}, 403),
+        ({"allowed_networks": ["192.0.2.0/24"]}, 403),
+        ({"allowed_networks": [], "key_digest": ""}, 403),
+        ({"allowed_networks": [VENDOR_ADDRESS]}, 200),
+        ({"name": "Another"}, 200),
+    ],
+)
+def test_what_changes_behind_a_process_holds_at_once(change, status, repeated):
+    """Another process revokes the key: this one, which has let it in before, must not do so once more."""
+    to = registration(networks=(VENDOR_ADDRESS, "127.0.0.1"))
+    for event in ("1", "2"):
+        assert deliver(to, interview_event(event), REMOTE_ADDR=VENDOR_ADDRESS).status_code == 200
+    WebhookRegistration.objects.filter(pk=to.pk).update(**change)
+    latest = interview_event("2" if repeated else "3")
+    assert deliver(to, latest, REMOTE_ADDR=VENDOR_ADDRESS).status_code == status
+    deliveries = ReceivedEvent.objects.aggregate(total=Sum("deliveries"))["total"]
+    assert deliveries == (3 if status == 200 else 2)
+
+
+def test_a_deleted_registration_is_gone_at_once():
+    to = big_interview()
+    assert deliver(to).status_code == 200
+    ReceivedEvent.objects.all().delete()
+    WebhookRegistration.objects.filter(pk=to.pk).delete()
+    assert deliver(to).status_code == 404
+
+
+def test_a_new_key_lets_in_at_once():
+    to = big_interview()
+    assert deliver(to).status_code == 200
+    to.set_key("another", overlap=timedelta(minutes=1))
+    to.save()
+    assert [deliver(to, key=key).status_code for key in ("another", KEY)] == [200, 200]
+    WebhookRegistration.objects.filter(pk=to.pk).update(previous_key_until=timezone.now())
+    assert [deliver(to, key=key).status_code for key in ("another", KEY)] == [200, 401]
 
 
 @pytest.mark.parametrize("key", [None, "", KEY])

@@ -119,7 +119,7 @@ class TestReportsOfErrors:
     def test_a_bug_while_a_delivery_is_stored(self, settings, told, monkeypatch, debug, content_type):
         settings.DEBUG = debug
 
-        def bug(*arguments):
+        def bug(*arguments, **options):
             raise RuntimeError("a bug")
 
         monkeypatch.setattr("django_bi_integration.webhooks.receive.store", bug)

@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 from celery import Celery
@@ -57,10 +58,13 @@ def test_the_sweep_finds_what_no_wake_up_reached(celery_worker_thread, monkeypat
 
 
 @pytest.fixture
-def eager():
-    publisher.app.conf.task_always_eager = True
+def eager(monkeypatch):
+    own = Publisher()
+    own.use(publisher.app)
+    own.app.conf.task_always_eager = True
+    monkeypatch.setattr("django_bi_integration.webhooks.wake_up.publisher", own)
     yield
-    publisher.app.conf.task_always_eager = False
+    own.app.conf.task_always_eager = False
 
 
 def test_in_eager_mode_the_delivery_dispatches_by_itself(eager):
@@ -132,6 +136,25 @@ def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
     assert len(texts) == 2
     assert texts[0].startswith("wake-up not sent, the sweep will dispatch")
     assert texts[1] == "wake-ups are sent again"
+
+
+def test_a_broker_that_is_away_is_asked_less_and_less():
+    """Each attempt takes time from the deliveries that the process answers meanwhile."""
+    own = Publisher()
+    own.INTERVAL, own.LONGEST_INTERVAL = 0.01, 0.08
+    own.use(Celery("away", broker="memory://localhost/", set_as_current=False))
+    attempts = []
+
+    def refuse(*arguments, **options):
+        attempts.append(time.monotonic())
+        if len(attempts) < 6:
+            raise ConnectionRefusedError
+
+    own.app.send_task = refuse
+    wait_until(lambda: own.ask() or len(attempts) == 7)
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
+    assert [pause >= least for pause, least in zip(pauses, [0.02, 0.04, 0.08, 0.08, 0.08], strict=False)] == [True] * 5
+    assert own.wait(60)
 
 
 @pytest.fixture

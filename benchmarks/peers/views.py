@@ -4,16 +4,19 @@ import json
 import uuid
 from functools import partial
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseForbidden, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
-from rest_framework import status
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import CharField, Serializer
 from rest_framework.views import APIView
 
 from benchmarks.peers.models import Event, Registration
@@ -41,25 +44,47 @@ def function_view(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return JsonResponse({"status": "ok"})
 
 
-class DRFView(APIView):
-    """The same as a view of Django REST framework."""
+class KeyAuthentication(BaseAuthentication):
+    """The key of the registration in the URL."""
 
-    authentication_classes = ()
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, Registration]:
+        """Nobody's user, and the registration."""
+        pk = request.parser_context["kwargs"]["pk"]
+        registration = get_object_or_404(Registration, pk=pk, is_active=True)
+        if not constant_time_compare(request.headers.get("Authorization", ""), registration.key):
+            raise AuthenticationFailed
+        return AnonymousUser(), registration
+
+
+class WebhookSerializer(Serializer):
+    """What every event has."""
+
+    id = CharField(max_length=255)
+    event_name = CharField(max_length=100)
+
+
+class DeliverySerializer(Serializer):
+    """The outermost object."""
+
+    webhook = WebhookSerializer()
+
+
+class DRFView(APIView):
+    """The same as a view of Django REST framework, with an authentication and serializers, as its tutorial has it."""
+
+    authentication_classes = (KeyAuthentication,)
     permission_classes = (AllowAny,)
 
     def post(self, request: Request, pk: uuid.UUID) -> Response:
         """Store the event and ask for a task."""
-        registration = get_object_or_404(Registration, pk=pk, is_active=True)
-        if not constant_time_compare(request.headers.get("Authorization", ""), registration.key):
-            return Response(status=status.HTTP_403_FORBIDDEN)
-        try:
-            webhook = request.data["webhook"]
-            event_id, event_type = webhook["id"], webhook["event_name"]
-        except (KeyError, TypeError):
-            return Response(status=status.HTTP_400_BAD_REQUEST)
+        serializer = DeliverySerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        webhook = serializer.validated_data["webhook"]
         with transaction.atomic():
             event, created = Event.objects.get_or_create(
-                registration=registration, event_id=event_id, defaults={"event_type": event_type, "payload": webhook}
+                registration=request.auth,
+                event_id=webhook["id"],
+                defaults={"event_type": webhook["event_name"], "payload": request.data["webhook"]},
             )
             if created:
                 transaction.on_commit(partial(process.delay, event.pk))

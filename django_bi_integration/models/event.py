@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +18,8 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration import people, vendors
 from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
-from django_bi_integration.models.registration import WebhookRegistration
-from django_bi_integration.models.statements import Statement, columns, fields_of, table
+from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration, as_recalled
+from django_bi_integration.models.statements import Statement, attributes, columns, fields_of, table
 from django_bi_integration.text import plain_object
 
 #: There is one row for each.
@@ -43,17 +44,23 @@ def digest(*parts: str) -> UUID:
 
 
 class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
-    def insert(self, arrival: object) -> bool:
+    def insert(self, arrival: Any, *, recalled: bool = False) -> bool:
         """Insert a row with what ``arrival`` has of the columns ``ARRIVES``; False where its identity is there already.
 
-        Raises ``django.db.Error`` where the row could not be stored.
+        Where the database can do that in the same statement, a repeat is counted, and True: one with the same body, of
+        an event that no worker has. ``recalled`` says that ``arrival.registration`` was read earlier: what it was
+        then must still be so. Raises RegistrationChanged, or ``django.db.Error`` where the row could not be stored.
         """
+        # A worker locks the row of an event without an object for as long as its receivers take: none waits for that.
+        counted = arrival.object_key is not None
         # An error must not take down a transaction that is the caller's.
         around = transaction.atomic() if connection.in_atomic_block else nullcontext()
         try:
             with around:
-                return _insert(connection.vendor).execute(arrival) == 1
+                return _insert(connection.vendor, recalled, counted).execute(arrival) == 1
         except IntegrityError as error:
+            if recalled:
+                raise RegistrationChanged from error
             if error.args[:1] == (DUPLICATE_KEY,):
                 return False
             raise
@@ -80,14 +87,24 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
 
 
 @cache
-def _insert(vendor: str) -> Statement:
+def _insert(vendor: str, recalled: bool, counted: bool) -> Statement:
     """MariaDB and MySQL have no ON CONFLICT: there, an error tells."""
     fields = fields_of(ReceivedEvent, *ARRIVES)
-    values = ", ".join("%s" for _ in fields)
-    sql = f"INSERT INTO {table(ReceivedEvent)} ({columns(fields)}) VALUES ({values})"
+    taken = {field.name: attributes([field]) for field in fields}
+    values = dict.fromkeys(taken, "%s")
+    if recalled:
+        values["registration"], taken["registration"] = as_recalled("registration")
+    sql = f"INSERT INTO {table(ReceivedEvent)} ({columns(fields)}) VALUES ({', '.join(values.values())})"
     if vendor != "mysql":
-        sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO NOTHING"
-    return Statement(sql, fields)
+        sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO "
+        sql += _COUNT.format(table(ReceivedEvent)) if counted else "NOTHING"
+    return Statement(sql, chain.from_iterable(taken.values()))
+
+
+_COUNT = (
+    "UPDATE SET deliveries = {0}.deliveries + 1, last_delivery_at = excluded.last_delivery_at"
+    " WHERE {0}.body = excluded.body AND {0}.claim IS NULL"
+)
 
 
 @cache
@@ -97,7 +114,7 @@ def _count_repeat() -> Statement:
     return Statement(
         f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = %s"
         f" WHERE {where} AND claim IS NULL",
-        [*fields_of(ReceivedEvent, "last_delivery_at"), *same],
+        attributes([*fields_of(ReceivedEvent, "last_delivery_at"), *same]),
     )
 
 
@@ -107,7 +124,7 @@ def _settle() -> Statement:
     return Statement(
         f"UPDATE {table(ReceivedEvent)} SET {columns(changed, pattern='{} = %s')}, claim = NULL"
         " WHERE id = %s AND claim = %s",
-        [*changed, *fields_of(ReceivedEvent, "id", "claim")],
+        attributes([*changed, *fields_of(ReceivedEvent, "id", "claim")]),
     )
 
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration.events import EventData
 from django_bi_integration.models.registration import WebhookRegistration
-from django_bi_integration.models.statements import Statement, columns, fields_of, table
+from django_bi_integration.models.statements import Statement, attributes, columns, fields_of, table
 from django_bi_integration.text import clean
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _store() -> Statement:
     changed, key = fields_of(ObjectState, *CHANGED), fields_of(ObjectState, "key")
     return Statement(
         f"UPDATE {table(ObjectState)} SET {columns(changed, pattern='{} = %s')} WHERE {columns(key)} = %s",
-        [*changed, *key],
+        attributes([*changed, *key]),
     )
 
 

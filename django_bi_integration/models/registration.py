@@ -6,7 +6,7 @@ import re
 import uuid
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import connection, models
@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_variables
 from django_bi_integration import vendors
 from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_network
 from django_bi_integration.conf import settings
-from django_bi_integration.models.statements import Lookup
+from django_bi_integration.models.statements import Lookup, attributes, columns, fields_of, table
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -60,9 +60,39 @@ def validate_networks(value: object) -> None:
 
 class WebhookRegistrationQuerySet(models.QuerySet["WebhookRegistration"]):
     def find(self, pk: uuid.UUID) -> "WebhookRegistration | None":
-        """The registration that a delivery is for; each delivery asks, so the statement is not compiled each time."""
+        """The registration that a delivery is for; many ask, so the statement is not compiled each time."""
         found: WebhookRegistration | None = _lookup(connection.vendor).find(pk)
+        if found is not None and found.can_be_recalled:
+            if len(_found) >= MOST_FOUND:
+                _found.clear()
+            _found[pk] = found
         return found
+
+    def recall(self, pk: uuid.UUID) -> "WebhookRegistration | None":
+        """The registration as this process last found it, without asking the database; None where it has not.
+
+        Whoever goes by it has the database look, in the statement that stores, whether it is still so: as_recalled.
+        """
+        return _found.get(pk)
+
+
+#: What this process last found of registrations, and how many of them it remembers at most.
+_found: "dict[uuid.UUID, WebhookRegistration]" = {}
+MOST_FOUND = 1_000
+#: What a proof depends on, besides what ``can_be_recalled`` asks for.
+DECIDES = ("id", "vendor", "key_digest", "allowed_networks")
+
+
+class RegistrationChanged(Exception):
+    """A registration is not any more as it was recalled."""
+
+
+def as_recalled(attribute: str) -> "tuple[str, list[tuple[str, models.Field[Any, Any]]]]":
+    """SQL for the id of an object's registration, NULL where that is not as it was; and what the SQL takes."""
+    decides = fields_of(WebhookRegistration, *DECIDES)
+    is_same = columns(decides, pattern="{} = %s", joined_by=" AND ")
+    sql = f"(SELECT id FROM {table(WebhookRegistration)} WHERE {is_same} AND is_active AND previous_key_until IS NULL)"
+    return sql, attributes(decides, f"{attribute}.{{}}")
 
 
 @cache
@@ -120,6 +150,11 @@ class WebhookRegistration(models.Model):
     def has_proof(self) -> bool:
         """Whether there is anything at all that a delivery could prove itself with."""
         return self.has_key or bool(self.allowed_networks)
+
+    @property
+    def can_be_recalled(self) -> bool:
+        """Whether a later delivery may go by it; MariaDB and MySQL compare no JSON as it is written here."""
+        return self.is_active and self.has_proof and self.previous_key_until is None and connection.vendor != "mysql"
 
     @sensitive_variables()
     def set_key(self, raw: str, *, overlap: timedelta = timedelta(0)) -> None:

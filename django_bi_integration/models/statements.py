@@ -4,19 +4,27 @@ The ORM would compile them anew each time, which takes as long as all the rest o
 the models' own table and column names; fields convert the values as the ORM has them do.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 Fields = Sequence["models.Field[Any, Any]"]
 
 
-class Statement(NamedTuple):
-    """SQL, and the fields of an object whose values it takes."""
+#: Fields whose values go to every database as they are.
+AS_THEY_ARE = {models.BooleanField, models.CharField, models.PositiveIntegerField, models.TextField}
 
-    sql: str
-    fields: Fields
+
+class Statement:
+    """SQL, and the attributes of an object that it takes, each with the field that converts it."""
+
+    def __init__(self, sql: str, attributes: "Iterable[tuple[str, models.Field[Any, Any]]]") -> None:
+        names, fields = zip(*attributes, strict=True)
+        self.sql = sql
+        self.values_of = attrgetter(*names)
+        self.converted = [(index, field) for index, field in enumerate(fields) if type(field) not in AS_THEY_ARE]
 
     def execute(self, *objects: object) -> int:
         """Run it with the values that each object has as attributes; the number of rows that it was about.
@@ -24,10 +32,10 @@ class Statement(NamedTuple):
         Many objects are one round trip where the database's driver can do that. Raises ``django.db.Error``.
         """
         database = connections[DEFAULT_DB_ALIAS]  # looked up once, not with every value
-        values = [
-            [field.get_db_prep_save(getattr(item, field.attname), database) for field in self.fields]
-            for item in objects
-        ]
+        values = [list(self.values_of(item)) for item in objects]
+        for row in values:
+            for index, field in self.converted:
+                row[index] = field.get_db_prep_save(row[index], database)
         with database.cursor() as cursor:
             if len(values) == 1:
                 cursor.execute(self.sql, values[0])
@@ -49,16 +57,17 @@ class Lookup:
 
     def find(self, pk: object) -> Any:
         """The object, or None where there is none."""
-        with connection.cursor() as cursor:
-            cursor.execute(self.sql, [self.key.get_db_prep_value(pk, connection)])
+        database = connections[DEFAULT_DB_ALIAS]
+        with database.cursor() as cursor:
+            cursor.execute(self.sql, [self.key.get_db_prep_value(pk, database)])
             row = cursor.fetchone()
         if row is None:
             return None
         values = list(row)
         for index, converters in self.converters:
             for converter in converters:
-                values[index] = converter(values[index], None, connection)
-        return self.model.from_db(connection.alias, self.names, values)
+                values[index] = converter(values[index], None, database)
+        return self.model.from_db(database.alias, self.names, values)
 
 
 def _converters(field: "models.Field[Any, Any]") -> list[Any]:
@@ -68,6 +77,11 @@ def _converters(field: "models.Field[Any, Any]") -> list[Any]:
 
 def fields_of(model: type[models.Model], *names: str) -> Fields:
     return [model._meta.get_field(name) for name in names]  # type: ignore[misc]
+
+
+def attributes(fields: Fields, of: str = "{}") -> "list[tuple[str, models.Field[Any, Any]]]":
+    """What a statement takes of an object for the fields: attributes of the same names, or of something that it has."""
+    return [(of.format(field.attname), field) for field in fields]
 
 
 def columns(fields: Fields, *, pattern: str = "{}", joined_by: str = ", ") -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +21,10 @@ from rest_framework.views import APIView, exception_handler
 
 from django_bi_integration.conf import settings
 from django_bi_integration.models import WebhookRegistration
+from django_bi_integration.models.registration import RegistrationChanged
 from django_bi_integration.text import end_of
 from django_bi_integration.webhooks import refusals
-from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey
+from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey, prove
 from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
 from django_bi_integration.webhooks.conflicts import error_number
 from django_bi_integration.webhooks.receive import receive
@@ -70,6 +72,8 @@ class WebhookView(APIView):
     http_method_names = ["post"]
 
     registration: WebhookRegistration
+    #: Whether this process knew it, and the database is yet to be asked if it is still so.
+    is_recalled = False
 
     @classmethod
     def as_view(cls, **options: Any) -> Any:
@@ -81,12 +85,29 @@ class WebhookView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method != "POST":
             raise refusals.WrongMethod
-        self.registration = find_registration(kwargs["registration_id"])
+        self._choose_registration(request, kwargs["registration_id"])
         super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, registration_id: UUID) -> HttpResponse:
-        receive(self.registration, read_body(request))
+        body = read_body(request)
+        try:
+            receive(self.registration, body, recalled=self.is_recalled)
+        except RegistrationChanged:
+            del self.registration  # where it is gone, the refusal is counted without it
+            self.registration = find_registration(registration_id)
+            prove(self.registration, request)
+            receive(self.registration, body)
         return HttpResponse(STORED, content_type="application/json")
+
+    def _choose_registration(self, request: Request, registration_id: UUID) -> None:
+        """Go by the registration as it was known where that accepts the request; only the row itself may refuse it."""
+        recalled = WebhookRegistration.objects.recall(registration_id)
+        if recalled is not None:
+            with suppress(refusals.Refused):
+                prove(recalled, request)
+                self.registration, self.is_recalled = recalled, True
+                return
+        self.registration = find_registration(registration_id)
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, DatabaseFailure):

@@ -25,17 +25,7 @@ class RegistrationKey(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, WebhookRegistration]:
         registration = _registration(request)
-        if not registration.is_active:
-            raise refusals.Inactive
-        if not registration.has_proof:
-            raise refusals.NoProof
-        if registration.has_key:
-            # Servers hand the header over as Latin-1 text; its bytes are compared.
-            key = request.META.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace").strip()
-            if not key:
-                raise refusals.NotAuthenticated
-            if not registration.check_key(key):
-                raise refusals.WrongKey
+        prove_key(registration, request)
         return AnonymousUser(), registration
 
 
@@ -47,10 +37,35 @@ class FromAllowedNetwork(BasePermission):
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        registration = _registration(request)
-        if registration.allowed_networks and not registration.allows(client_address(request)):
-            raise refusals.Forbidden
+        prove_address(_registration(request), request)
         return True
+
+
+def prove_key(registration: WebhookRegistration, request: Request) -> None:
+    """Raise Refused unless the registration takes deliveries, and its key, if it has one, is there."""
+    if not registration.is_active:
+        raise refusals.Inactive
+    if not registration.has_proof:
+        raise refusals.NoProof
+    if registration.has_key:
+        # Servers hand the header over as Latin-1 text; its bytes are compared.
+        key = request.META.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace").strip()
+        if not key:
+            raise refusals.NotAuthenticated
+        if not registration.check_key(key):
+            raise refusals.WrongKey
+
+
+def prove_address(registration: WebhookRegistration, request: Request) -> None:
+    """Raise Refused unless the request comes from an address on the allowlist, if there is one."""
+    if registration.allowed_networks and not registration.allows(client_address(request)):
+        raise refusals.Forbidden
+
+
+def prove(registration: WebhookRegistration, request: Request) -> None:
+    """Raise Refused unless every proof that the registration asks for is there."""
+    prove_key(registration, request)
+    prove_address(registration, request)
 
 
 def _registration(request: Request) -> WebhookRegistration:

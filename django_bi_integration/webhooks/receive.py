@@ -34,14 +34,16 @@ def receive(
     body: bytes,
     *,
     origin: ReceivedEvent.Origin = ReceivedEvent.Origin.WEBHOOK,
+    recalled: bool = False,
 ) -> None:
     """Store the event in ``body`` durably and once, then ask for its dispatch.
 
-    Raises NotAnObject where the body is no JSON object, and ``django.db.Error`` where it could not be stored.
+    Raises NotAnObject where the body is no JSON object, RegistrationChanged where the registration was recalled and is
+    not any more what it was, and ``django.db.Error`` where the event could not be stored.
     """
     document = parse(body)
     reading = vendors.VENDORS[registration.vendor].read(document)
-    despite_conflicts(lambda: store(registration, body, reading, origin))
+    despite_conflicts(lambda: store(_arrival(registration, body, reading, origin), recalled=recalled))
     # A repeat asks as well: the wake-up for the first delivery may have been lost. What is stored is stored, even
     # where the machine has no thread left to ask with.
     transaction.on_commit(wake_up, robust=True)
@@ -55,17 +57,11 @@ def parse(body: bytes) -> dict[str, Any]:
         raise NotAnObject from error
 
 
-def store(
-    registration: WebhookRegistration,
-    body: bytes,
-    reading: Reading,
-    origin: ReceivedEvent.Origin,
-) -> None:
+def store(arrival: "Arrival", *, recalled: bool) -> None:
     """Insert the event, or count one more delivery of it where its row is there already."""
-    arrival = _arrival(registration, body, reading, origin)
     for candidate in _ever_plainer(arrival):
         try:
-            while not (ReceivedEvent.objects.insert(candidate) or _count_repeat(candidate)):
+            while not (ReceivedEvent.objects.insert(candidate, recalled=recalled) or _count_repeat(candidate)):
                 pass  # its row was deleted in between
             return
         except DatabaseError as error:
@@ -83,6 +79,7 @@ def _is_of_a_value(error: DatabaseError) -> bool:
 class Arrival:
     """What is stored of an event that arrives; the fields are columns of ReceivedEvent."""
 
+    registration: WebhookRegistration
     registration_id: UUID
     vendor: str
     vendor_event_id: str
@@ -109,6 +106,7 @@ def _arrival(
     identity = ("id", reading.event_id) if reading.event_id else ("body", body.hex())
     now = timezone.now()
     return Arrival(
+        registration=registration,
         registration_id=registration.pk,
         vendor=registration.vendor,
         vendor_event_id=clean(reading.event_id or "", 255),

@@ -23,6 +23,8 @@ class Publisher:
 
     #: Seconds between two wake-ups of a process: what is asked for in between is one wake-up, at their end.
     INTERVAL = 0.1
+    #: Seconds between two attempts while the broker is away, at most: each costs as much as many deliveries do.
+    LONGEST_INTERVAL = 3.2
     #: Seconds that a process which ends waits for its last wake-up.
     LAST_CALL = 1.0
 
@@ -44,15 +46,16 @@ class Publisher:
 
         A project without a Celery app has no worker to wake: its cron runs ``bi_dispatch``.
         """
-        if not self.has_app:
-            return
-        if self.is_eager:
-            self.celery.tasks[TASK].apply()
-            return
+        # Celery takes long to say how it is configured, which does not change once this process publishes.
+        if self._pid != os.getpid():
+            if not self.has_app:
+                return
+            if self.is_eager:
+                self.celery.tasks[TASK].apply()
+                return
+            self._start()
         self._idle.clear()
         self._asked.set()
-        if self._pid != os.getpid():
-            self._start()
 
     def wait(self, seconds: float) -> bool:
         """Wait until all that was asked for is published, for ``seconds`` at most; whether it is."""
@@ -82,11 +85,13 @@ class Publisher:
             atexit.register(self.wait, self.LAST_CALL)
 
     def _run(self) -> None:
+        interval = self.INTERVAL
         while True:
             self._asked.wait()
             self._asked.clear()
             self._publish()
-            time.sleep(self.INTERVAL)
+            interval = min(2 * interval, self.LONGEST_INTERVAL) if self._broker_is_down else self.INTERVAL
+            time.sleep(interval)
             if not self._asked.is_set():
                 self._idle.set()
 
