@@ -34,7 +34,7 @@ BLOCK = 50
 
 
 def repeated(times: int) -> Iterator[bytes]:
-    """Each of them so many times, as a vendor whose deliveries were not acknowledged: block by block, all over again."""
+    """Each of them so many times, block by block, as a vendor sends again what was not acknowledged."""
     bodies = unique()
     while block := list(islice(bodies, BLOCK)):
         for _ in range(times):
