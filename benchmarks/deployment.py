@@ -12,6 +12,7 @@ from pathlib import Path
 import django
 import psutil
 from django.core.management import call_command
+from django.db import connection
 
 from tests.rooms import broker_room, fresh_database
 from tests.servers import Server, free_port, provided
@@ -37,11 +38,18 @@ class Deployment:
             yield Served(f"http://127.0.0.1:{port}", program)
 
     @contextmanager
-    def worker(self, *, processes: int = 2) -> Iterator[Program]:
+    def copy_of_database(self) -> Iterator[str]:
+        """The URL of a database with all that is in this deployment's."""
+        connection.close()
+        with fresh_database(self.database, template=connection.settings_dict["NAME"]) as url:
+            yield url
+
+    @contextmanager
+    def worker(self, *, processes: int = 2, **environment: str) -> Iterator[Program]:
         """A Celery worker of so many processes."""
         command = [sys.executable, "-m", "celery", "--app=benchmarks.celery", "worker", "--loglevel=INFO"]
         command += [f"--concurrency={processes}", "--without-gossip", "--without-mingle"]
-        with _running(self._program("celery", command, {}, lambda new: " ready." in new)) as program:
+        with _running(self._program("celery", command, environment, lambda new: " ready." in new)) as program:
             yield program
 
     def _program(self, name: str, command: list[str], environment: dict[str, str], is_ready: object) -> Program:

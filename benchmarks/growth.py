@@ -1,14 +1,18 @@
 """Growth: the same work on few stored events and on many, and the admin's pages on many."""
 
+import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from statistics import median
 from typing import Any
 
+import psycopg
 from django.contrib.auth import get_user_model
 from django.db import connection
-from django.db.models import Max, Min
 from django.test import Client
 from django.urls import reverse
 
@@ -30,19 +34,65 @@ CHUNK = 100_000
 FIRST_COPY = 1_000_000_000
 
 
-def measure(deployment: Deployment, *, rows: int, rounds: int, seconds: float, backlog: int) -> Table:
-    """Rates on 10,000 stored events, on ``rows`` of them, and with 10,000 registrations beside."""
+@dataclass
+class Contestant:
+    """The same deployment on a database of its own, and its rates."""
+
+    name: str
+    database: str
+    intake: list[float] = field(default_factory=list)
+    dispatch: list[float] = field(default_factory=list)
+
+    def measure(self, deployment: Deployment, backlog: int) -> None:
+        """Deliver events, then have two processes dispatch them."""
+        environment = {"DATABASE_URL": self.database}
+        # Without a broker: no worker that starts finds more than the wake-ups below.
+        with deployment.web("benchmarks.wsgi", CELERY_BROKER_URL="redis://127.0.0.1:1/0", **environment) as served:
+            url = served.url + registration().get_absolute_url()
+            self._deliver(url, backlog // 4)  # connections are opened, modules loaded
+            newest = self._ask("SELECT max(id) FROM events")
+            self.intake.append(self._deliver(url, backlog).rate)
+        self._ask("CHECKPOINT")  # what intake leaves to write is not dispatch's
+        for _ in range(2):
+            app.send_task(dispatch.TASK)
+        with deployment.worker(**environment):
+            wait_until(lambda: not self._ask("SELECT count(*) FROM events WHERE status = 'pending'"), 600, every=0.2)
+        span = "SELECT extract(epoch FROM max(dispatched_at) - min(dispatched_at)) FROM events WHERE id > %s"
+        self.dispatch.append(backlog / float(self._ask(span, newest)))
+
+    def _deliver(self, url: str, number: int) -> load.Result:
+        result = load.post(url, islice(events.unique(), number), key=KEY)
+        if result.statuses != {200: number}:
+            raise RuntimeError(f"{self.name} answered {dict(result.statuses)}")
+        return result
+
+    def _ask(self, sql: str, *arguments: Any) -> Any:
+        sql = sql.replace("events", "django_bi_integration_receivedevent")
+        with psycopg.connect(self.database, autocommit=True) as database:
+            cursor = database.execute(sql, arguments)
+            return cursor.fetchone()[0] if cursor.description else None  # type: ignore[index]
+
+
+def measure(deployment: Deployment, *, rows: int, rounds: int, backlog: int) -> Table:
+    """Rates on 10,000 stored events, on ``rows`` of them, and with 10,000 registrations beside, in every round."""
     table = Table(f"Growth to {rows:,} events", ["what", "figure"])
     dispatch.clear()
-    stages = [(f"{FEW:,} events", lambda: fill(FEW)), (f"{rows:,} events", lambda: fill(rows))]
-    stages.append((f"{REGISTRATIONS:,} registrations beside", make_registrations))
-    first: tuple[float, float] | None = None
-    for label, prepare in stages:
-        prepare()
-        found = intake_rate(deployment, rounds, seconds), dispatch_rate(deployment, rounds, backlog)
-        first = first or found
-        table.add(f"{label}: intake", f"{found[0] / first[0]:.2f}")
-        table.add(f"{label}: dispatch", f"{found[1] / first[1]:.2f}")
+    fill(FEW)
+    with ExitStack() as copies:
+        few = Contestant(f"{FEW:,} events", copies.enter_context(deployment.copy_of_database()))
+        make_registrations()
+        others = Contestant(f"{REGISTRATIONS:,} registrations", copies.enter_context(deployment.copy_of_database()))
+        fill(rows)
+        many = Contestant(f"{rows:,} events", os.environ["DATABASE_URL"])
+        for _ in range(rounds):
+            for contestant in (few, others, many):
+                contestant.measure(deployment, backlog)
+    for contestant in (many, others):
+        for what in ("intake", "dispatch"):
+            pairs = zip(getattr(contestant, what), getattr(few, what), strict=True)
+            table.add(
+                f"{contestant.name}: {what} against {few.name}", f"{median(rate / first for rate, first in pairs):.2f}"
+            )
     table.add(
         "bytes an event, indexes and its object's state included", f"{size() / ReceivedEvent.objects.count():.0f}"
     )
@@ -51,51 +101,20 @@ def measure(deployment: Deployment, *, rows: int, rounds: int, seconds: float, b
     return table
 
 
-def intake_rate(deployment: Deployment, rounds: int, seconds: float) -> float:
-    """Deliveries a second; what they stored is dispatched afterwards."""
-    with deployment.web("benchmarks.wsgi", CELERY_BROKER_URL="redis://127.0.0.1:1/0") as served:
-        url = served.url + registration().get_absolute_url()
-        load.post(url, events.unique(), key=KEY, seconds=1)
-        rates = [load.post(url, events.unique(), key=KEY, seconds=seconds).rate for _ in range(rounds)]
-    drain(deployment)
-    return median(rates)
-
-
-def dispatch_rate(deployment: Deployment, rounds: int, backlog: int) -> float:
-    """Events a second through two worker processes."""
-    rates = []
-    for _ in range(rounds):
-        newest = ReceivedEvent.objects.latest("pk").pk
-        dispatch.fill_ours(backlog)
-        drain(deployment)
-        done = ReceivedEvent.objects.filter(pk__gt=newest)
-        span = done.aggregate(took=Max("dispatched_at") - Min("dispatched_at"))
-        rates.append(backlog / span["took"].total_seconds())
-    return median(rates)
-
-
-def drain(deployment: Deployment) -> None:
-    """Have everything dispatched that waits."""
-
-    for _ in range(2):
-        app.send_task(dispatch.TASK)
-    with deployment.worker():
-        wait_until(lambda: not ReceivedEvent.objects.filter(status="pending").exists(), 600, every=0.2)
-
-
 def fill(rows: int) -> None:
     """Copy dispatched events until there are so many, each with an identity and an object of its own."""
     if not ReceivedEvent.objects.exists():
         receive(registration(), next(events.unique()))
-
         dispatch_pending()
     present = ReceivedEvent.objects.count()
-    for start in range(present, rows, CHUNK):
-        numbers = FIRST_COPY + start, FIRST_COPY + min(start + CHUNK, rows) - 1
-        copy("django_bi_integration_receivedevent", EVENT, *numbers)
-        copy("django_bi_integration_objectstate", STATE, *numbers)
+    with without_indexes(*TABLES):
+        for start in range(present, rows, CHUNK):
+            numbers = FIRST_COPY + start, FIRST_COPY + min(start + CHUNK, rows) - 1
+            for table, changes in TABLES.items():
+                copy(table, changes, *numbers)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
+        cursor.execute("CHECKPOINT")
 
 
 #: What differs from copy to copy. Digests are as random as real ones; ids and times go up.
@@ -113,6 +132,37 @@ STATE = {
     "object_id": "n::text",
     "newest_event_id": "NULL",
 }
+
+
+TABLES = {"django_bi_integration_receivedevent": EVENT, "django_bi_integration_objectstate": STATE}
+
+
+@contextmanager
+def without_indexes(*tables: str) -> Iterator[None]:
+    """Make them anew after the block: row by row, millions of random digests would take an hour to be put in order."""
+    constraints = """
+        SELECT conname, conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE conrelid::regclass::text = ANY(%s) AND contype IN ('f', 'u')
+    """
+    # The primary keys stay: that of events is referred to, and goes up.
+    indexes = """
+        SELECT indexname, indexdef FROM pg_indexes WHERE tablename = ANY(%s)
+        AND indexname NOT IN (SELECT conname FROM pg_constraint WHERE contype IN ('p', 'u'))
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(constraints, [list(tables)])
+        for_constraints = cursor.fetchall()
+        cursor.execute(indexes, [list(tables)])
+        for_indexes = cursor.fetchall()
+        for name, table, _ in for_constraints:
+            cursor.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"')
+        for name, _ in for_indexes:
+            cursor.execute(f'DROP INDEX "{name}"')
+        yield
+        for _, definition in for_indexes:
+            cursor.execute(definition)
+        for name, table, definition in for_constraints:
+            cursor.execute(f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}')
 
 
 def copy(table: str, changes: dict[str, str], first: int, last: int) -> None:

@@ -24,10 +24,10 @@ class Room:
 
 
 @contextmanager
-def fresh_database(server: Server) -> Iterator[str]:
-    """The URL of an empty database, dropped after the block."""
+def fresh_database(server: Server, *, template: str = "") -> Iterator[str]:
+    """The URL of an empty database, or on PostgreSQL a copy of another one, dropped after the block."""
     name = f"{PREFIX}_{secrets.token_hex(3)}"
-    execute(server, f"CREATE DATABASE {name}")
+    execute(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
     try:
         yield urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
     finally:

@@ -6,7 +6,9 @@ from django.http import HttpResponseRedirect
 from rest_framework.settings import api_settings
 
 from django_bi_integration.models import ReceivedEvent
-from tests.deliveries import CREATED, big_interview, deliver, stored
+from django_bi_integration.signals import event_received
+from django_bi_integration.webhooks.dispatch import dispatch_pending
+from tests.deliveries import CREATED, KEY, Recorder, big_interview, deliver, stored, subscribed
 
 pytestmark = pytest.mark.django_db
 
@@ -111,3 +113,20 @@ def test_with_atomic_requests_the_event_is_committed_before_the_answer(settings)
         assert ReceivedEvent.objects.count() == 1
     finally:
         transaction.get_connection().settings_dict["ATOMIC_REQUESTS"] = False
+
+
+class ReadsFromAReplica:
+    """A replica of this app's tables; here it is not even there, so that asking it fails."""
+
+    def db_for_read(self, model, **hints):
+        return "replica" if model._meta.app_label == "django_bi_integration" else None
+
+
+def test_what_is_late_on_a_replica_is_not_asked_there(settings):
+    """A claim that a replica has not heard of would let a second worker in."""
+    settings.DATABASE_ROUTERS = [f"{__name__}.ReadsFromAReplica"]
+    to, received = big_interview(), Recorder()
+    with subscribed(event_received, received):
+        assert [deliver(to, key=key).status_code for key in (KEY, KEY, "x")] == [200, 200, 401]
+        assert dispatch_pending() == {"dispatched": 1}
+    assert received.events == ["123456789"]

@@ -53,6 +53,7 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "webhook registration",
                 "verbose_name_plural": "webhook registrations",
                 "ordering": ["name"],
@@ -127,6 +128,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "refusal",
                 "verbose_name_plural": "refusals",
                 "ordering": ["-last_at"],
@@ -234,6 +236,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "received event",
                 "verbose_name_plural": "received events",
                 "permissions": [("view_payload", "Can see the content of received events")],
@@ -278,6 +281,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "object state",
                 "verbose_name_plural": "object states",
             },

@@ -60,6 +60,7 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "Big Interview account",
                 "verbose_name_plural": "Big Interview accounts",
                 "ordering": ["subdomain"],
@@ -116,6 +117,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "single sign-on",
                 "verbose_name_plural": "single sign-ons",
                 "indexes": [

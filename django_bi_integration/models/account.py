@@ -13,6 +13,7 @@ from django_bi_integration import encryption
 from django_bi_integration.client import PartnerClient, checked_key
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import NoAccount
+from django_bi_integration.models.managers import Manager
 
 #: One label of a host name (RFC 1123). Anything else could make a base URL of somebody else's.
 LABEL = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -54,9 +55,10 @@ class BigInterviewAccount(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
-    objects = BigInterviewAccountQuerySet.as_manager()
+    objects = Manager.from_queryset(BigInterviewAccountQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("Big Interview account")
         verbose_name_plural = _("Big Interview accounts")
         ordering = ["subdomain"]

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration import people, vendors
 from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
+from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration, as_recalled
 from django_bi_integration.models.statements import Statement, attributes, columns, fields_of, table
 from django_bi_integration.text import plain_object
@@ -202,7 +203,7 @@ class ReceivedEvent(models.Model):
         help_text=_("Whether a newer event of the same object was dispatched before."),
     )
 
-    objects = ReceivedEventQuerySet.as_manager()
+    objects = Manager.from_queryset(ReceivedEventQuerySet)()
 
     #: Set by a claim: whether the worker that had the event before did not finish it.
     was_unfinished = False
@@ -210,6 +211,7 @@ class ReceivedEvent(models.Model):
     due_at: datetime | None = None
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("received event")
         verbose_name_plural = _("received events")
         permissions = [("view_payload", _("Can see the content of received events"))]

@@ -10,6 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration.events import EventData
+from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
 from django_bi_integration.models.statements import Statement, attributes, columns, fields_of, table
 from django_bi_integration.text import clean
@@ -64,9 +65,10 @@ class ObjectState(models.Model):
     data = models.JSONField(_("latest data"), null=True, blank=True)
     is_deleted = models.BooleanField(_("deleted"), default=False)
 
-    objects = ObjectStateQuerySet.as_manager()
+    objects = Manager.from_queryset(ObjectStateQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("object state")
         verbose_name_plural = _("object states")
         indexes = [models.Index(fields=["subject_id"], name="bi_object_subject")]

@@ -3,6 +3,7 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
 
 #: How many characters of the hops are shown where there is a row for each refusal.
@@ -56,7 +57,10 @@ class Refusal(models.Model):
     first_at = models.DateTimeField(_("first"))
     last_at = models.DateTimeField(_("last"), db_index=True)
 
+    objects = Manager()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("refusal")
         verbose_name_plural = _("refusals")
         ordering = ["-last_at"]

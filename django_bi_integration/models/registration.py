@@ -18,6 +18,7 @@ from django.views.decorators.debug import sensitive_variables
 from django_bi_integration import vendors
 from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_network
 from django_bi_integration.conf import settings
+from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.statements import Lookup, attributes, columns, fields_of, table
 
 if TYPE_CHECKING:
@@ -125,12 +126,13 @@ class WebhookRegistration(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
-    objects = WebhookRegistrationQuerySet.as_manager()
+    objects = Manager.from_queryset(WebhookRegistrationQuerySet)()
 
     if TYPE_CHECKING:
         events: RelatedManager[ReceivedEvent]
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("webhook registration")
         verbose_name_plural = _("webhook registrations")
         ordering = ["name"]

@@ -7,6 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration.models.account import BigInterviewAccount
+from django_bi_integration.models.managers import Manager
 
 
 class SSOSession(models.Model):
@@ -51,7 +52,10 @@ class SSOSession(models.Model):
     # Which user at which account this is the latest launch of, for as long as a second one would be a double click.
     in_progress = models.CharField(max_length=64, null=True, unique=True, editable=False)
 
+    objects = Manager()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("single sign-on")
         verbose_name_plural = _("single sign-ons")
         indexes = [
