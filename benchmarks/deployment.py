@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from django.db import connection
 
 from tests.rooms import broker_room, fresh_database
 from tests.servers import Server, free_port, provided
-from tests.stack import Program
+from tests.stack import ROOT, Program
 
 
 @dataclass
@@ -36,6 +37,13 @@ class Deployment:
         program = self._program("gunicorn", command, environment, lambda _: _is_open(port))
         with _running(program):
             yield Served(f"http://127.0.0.1:{port}", program)
+
+    def manage(self, *arguments: str, **environment: str) -> str:
+        """What a management command prints."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, text=True
+        ).stdout
 
     @contextmanager
     def copy_of_database(self) -> Iterator[str]:

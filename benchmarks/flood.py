@@ -51,10 +51,11 @@ def accept(url: str, seconds: float) -> load.Result:
 def refuse(url: str, number: int) -> load.Result:
     """The same with another key, each from another address."""
     bodies = islice(events.unique(), number)
-    return load.post(url, bodies, key="guess", connections=CONNECTIONS, address_of=any_address)
+    return load.post(url, bodies, key="guess", connections=CONNECTIONS, headers=from_anywhere)
 
 
-def any_address() -> str:
-    """One of four thousand million."""
+def from_anywhere(body: bytes) -> str:
+    """What a proxy would say of a client: one of four thousand million."""
     bits = getrandbits(32)
-    return ".".join(str(bits >> shift & 255) for shift in (24, 16, 8, 0))
+    address = ".".join(str(bits >> shift & 255) for shift in (24, 16, 8, 0))
+    return f"X-Forwarded-For: {address}\r\n"

@@ -4,12 +4,15 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
 from statistics import median
 
 from django.db import connection
 
 from benchmarks import events, load
 from benchmarks.deployment import Deployment, Served
+from benchmarks.peers import stripe
 from benchmarks.peers.models import Event, Registration
 from benchmarks.registrations import KEY, registration
 from benchmarks.report import Table
@@ -28,14 +31,19 @@ class Contestant:
     stored: Callable[[], int]
     bodies: Bodies = events.unique
     copies: int = 1
+    headers: load.Headers = load.no_more
     rates: list[float] = field(default_factory=list)
     slowest: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
+    def warm_up(self, seconds: float) -> None:
+        """Open connections, load modules."""
+        self._post(seconds)
+
     def measure(self, seconds: float) -> None:
         """One round; raises AssertionError where what was answered is not what is stored."""
         stored, cpu = self.stored(), self.served.cpu_seconds()
-        result = load.post(self.served.url + self.path, self.bodies(), key=KEY, seconds=seconds)
+        result = self._post(seconds)
         answered = result.statuses.total()
         assert result.statuses == {200: answered}, f"{self.name} answered {dict(result.statuses)}"
         new = self.stored() - stored
@@ -46,6 +54,10 @@ class Contestant:
         self.rates.append(result.rate)
         self.slowest.append(result.quantile(0.99))
         self.cpu.append((self.served.cpu_seconds() - cpu) / answered * 1000)
+
+    def _post(self, seconds: float) -> load.Result:
+        url = self.served.url + self.path
+        return load.post(url, self.bodies(), key=KEY, seconds=seconds, headers=self.headers)
 
     def against(self, other: "Contestant") -> float:
         """How many times the other's rate: the median of the rounds, each compared with itself."""
@@ -62,7 +74,7 @@ def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestan
     bare = stack.enter_context(deployment.web("benchmarks.peers.bare_wsgi"))
     ours = registration()
     found = [
-        Contestant("bare WSGI, one insert", bare, f"/{ours.pk}/", bare_count),
+        Contestant("bare WSGI, one insert", bare, f"/{ours.pk}/", partial(count, "bare_event")),
         Contestant("plain Django view, one insert", django, f"/plain/{peer.pk}/", Event.objects.count),
         Contestant("this package", django, ours.get_absolute_url(), ReceivedEvent.objects.count),
         Contestant("this package, its broker stopped", alone, ours.get_absolute_url(), ReceivedEvent.objects.count),
@@ -73,7 +85,20 @@ def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestan
         Contestant("hand-written function view", django, f"/function/{peer.pk}/", Event.objects.count),
         Contestant("hand-written DRF view", django, f"/drf/{peer.pk}/", Event.objects.count),
     ]  # fmt: skip
+    if stripe.IS_INSTALLED:
+        found.append(dj_stripe(deployment, stack))
     return {contestant.name: contestant for contestant in found}
+
+
+def dj_stripe(deployment: Deployment, stack: ExitStack) -> Contestant:
+    """Served by processes of its own."""
+    deployment.manage("migrate", "--verbosity=0", **stripe.ENVIRONMENT)
+    endpoint = deployment.manage("shell", "--no-imports", "-c", stripe.MAKE_ENDPOINT, **stripe.ENVIRONMENT).strip()
+    served = stack.enter_context(deployment.web("benchmarks.wsgi", **stripe.ENVIRONMENT))
+    return Contestant(
+        f"dj-stripe {version('dj-stripe')}, storing only", served, f"/stripe/webhook/{endpoint}/",
+        partial(count, "djstripe_webhookeventtrigger"), stripe.bodies, headers=stripe.signature,
+    )  # fmt: skip
 
 
 def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
@@ -81,9 +106,7 @@ def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
     with ExitStack() as stack:
         all_of_them = contestants(deployment, stack)
         for contestant in all_of_them.values():
-            load.post(
-                contestant.served.url + contestant.path, contestant.bodies(), key=KEY, seconds=min(1, seconds)
-            )  # connections are opened, modules loaded
+            contestant.warm_up(min(1, seconds))
         for _ in range(rounds):
             order = list(all_of_them.values())
             random.shuffle(order)
@@ -112,8 +135,8 @@ def make_bare_table() -> None:
         )
 
 
-def bare_count() -> int:
-    """The rows of it."""
+def count(table: str) -> int:
+    """The rows of a table that is no model of ours."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM bare_event")
+        cursor.execute(f"SELECT count(*) FROM {table}")
         return int(cursor.fetchone()[0])

@@ -50,6 +50,14 @@ class _Exchange:
         return not part
 
 
+Headers = Callable[[bytes], str]
+
+
+def no_more(body: bytes) -> str:
+    """No header lines but the vendor's."""
+    return ""
+
+
 def post(
     url: str,
     bodies: Iterator[bytes],
@@ -57,11 +65,11 @@ def post(
     key: str,
     seconds: float = math.inf,
     connections: int = CONNECTIONS,
-    address_of: Callable[[], str] | None = None,
+    headers: Headers = no_more,
 ) -> Result:
     """POST one body after the other until ``seconds`` are over or there is none left, and wait for every answer.
 
-    ``address_of`` makes up what a proxy would say of the client's address, anew for each request.
+    ``headers`` makes further header lines for each body.
     """
     parts = urlsplit(url)
     # Asked for once: the client has no more of the machine than it needs.
@@ -71,7 +79,7 @@ def post(
 
     def start_next() -> None:
         if time.perf_counter() < end and (body := next(bodies, None)) is not None:
-            exchange = _Exchange(address, _request(parts.path, parts.netloc, key, body, address_of))
+            exchange = _Exchange(address, _request(parts.path, parts.netloc, key, body, headers(body)))
             selector.register(exchange.socket, selectors.EVENT_READ, exchange)
 
     started = time.perf_counter()
@@ -93,13 +101,12 @@ def post(
     return result
 
 
-def _request(path: str, host: str, key: str, body: bytes, address_of: Callable[[], str] | None) -> bytes:
+def _request(path: str, host: str, key: str, body: bytes, further: str) -> bytes:
     """As Big Interview sends it: "Handling webhooks" in its partner documentation."""
-    forwarded = f"X-Forwarded-For: {address_of()}\r\n" if address_of else ""
     head = (
         f"POST {path} HTTP/1.1\r\nAccept: */*; q=0.5, application/xml\r\nAccept-Encoding: gzip, deflate\r\n"
         f"Authorization: {key}\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
-        f"Host: {host}\r\nUser-Agent: BigInterview/1.0\r\n{forwarded}Content-Length: {len(body)}\r\n\r\n"
+        f"Host: {host}\r\nUser-Agent: BigInterview/1.0\r\n{further}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

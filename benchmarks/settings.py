@@ -20,6 +20,11 @@ INSTALLED_APPS = [
     "django_bi_integration",
     "benchmarks.peers",
 ]
+if "BENCHMARK_DJSTRIPE" in os.environ:
+    INSTALLED_APPS.append("djstripe")
+    STRIPE_TEST_SECRET_KEY = "sk_test_" + "benchmark"
+    DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
+    DJSTRIPE_WEBHOOK_EVENT_CALLBACK = "benchmarks.peers.stripe.store_only"
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

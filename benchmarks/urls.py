@@ -1,5 +1,6 @@
 """One URL for each receiver."""
 
+from django.apps import apps
 from django.contrib import admin
 from django.urls import include, path
 
@@ -12,3 +13,5 @@ urlpatterns = [
     path("drf/<uuid:pk>/", views.DRFView.as_view()),
     path("plain/<uuid:pk>/", views.plain_view),
 ]
+if apps.is_installed("djstripe"):
+    urlpatterns.append(path("stripe/", include("djstripe.urls", namespace="djstripe")))

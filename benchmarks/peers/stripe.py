@@ -1,0 +1,47 @@
+"""dj-stripe's endpoint, where it is installed: a receiver in wide use, for another vendor's events.
+
+It verifies the signature and stores the request, and nothing more: as it does where its project has a callback that
+leaves the rest to a task.
+"""
+
+import hashlib
+import hmac
+import importlib.util
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import events
+
+IS_INSTALLED = importlib.util.find_spec("djstripe") is not None
+SECRET = "whsec_" + "benchmark"
+#: What leads the settings to it; nothing else is slowed by it.
+ENVIRONMENT = {"BENCHMARK_DJSTRIPE": "1"}
+MAKE_ENDPOINT = f"""
+from djstripe.models import WebhookEndpoint
+endpoint = WebhookEndpoint.objects.create(
+    id="we_1", livemode=False, enabled_events=["*"], secret="{SECRET}", status="enabled", url="https://example.org/"
+)
+print(endpoint.djstripe_uuid)
+"""
+
+
+def store_only(trigger: Any, api_key: str) -> None:
+    """The project's callback."""
+
+
+def bodies() -> Iterator[bytes]:
+    """Events of the same size as the others."""
+    for body in events.unique():
+        webhook = json.loads(body)["webhook"]
+        event = {"id": f"evt_{webhook['id']}", "object": "event", "type": "x", "livemode": False, "data": webhook}
+        event["data"]["api_object"]["category"] = "x" * max(0, events.SIZE - len(json.dumps(event)))
+        yield json.dumps(event).encode()
+
+
+def signature(body: bytes) -> str:
+    """The header that proves that Stripe sent the body."""
+    moment = int(time.time())
+    digest = hmac.new(SECRET.encode(), b"%d.%s" % (moment, body), hashlib.sha256).hexdigest()
+    return f"Stripe-Signature: t={moment},v1={digest}\r\n"
