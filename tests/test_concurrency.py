@@ -113,9 +113,11 @@ def test_shuffled_events_of_an_interview_are_dispatched_one_at_a_time(size, requ
     done = threading.Event()
 
     def feed():
-        for _, _, _, body in arriving:
-            receive(to, body)
-        done.set()
+        try:
+            for _, _, _, body in arriving:
+                receive(to, body)
+        finally:
+            done.set()
 
     def work():
         while not (done.is_set() and not left()):

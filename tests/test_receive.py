@@ -149,6 +149,13 @@ def test_a_delivery_costs_one_statement(django_assert_num_queries, others):
         deliver(to, interview_event("second"))
 
 
+@pytest.mark.database
+def test_every_digest_is_one_that_the_database_takes():
+    """MariaDB looks into a UUID, and refuses most of those that are nothing but random bits."""
+    to = big_interview()
+    assert {deliver(to, interview_event(str(number))).status_code for number in range(64)} == {200}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_repeat_costs_no_more(django_assert_max_num_queries):
     """MariaDB, which would wait for a lock, is asked more cautiously."""

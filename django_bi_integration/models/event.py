@@ -39,9 +39,10 @@ DUPLICATE_KEY = 1062
 
 
 def digest(*parts: str) -> UUID:
-    """128 bits of the parts' SHA-256: as text, an index of it would be several times as large."""
-    # JSON keeps the parts apart whatever is in them, and lone surrogates stay distinct.
-    return UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16])
+    """122 bits of the parts' SHA-256: as text, an index of it would be several times as large."""
+    # JSON keeps the parts apart whatever is in them, and lone surrogates stay distinct. MariaDB takes no 128 bits for a
+    # UUID that do not say by a version how they were made: 5 is "from a name".
+    return UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5)
 
 
 class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
