@@ -1,6 +1,7 @@
 """A vendor under load: so many connections at once, each request on one of its own, every answer looked at."""
 
 import math
+import re
 import selectors
 import socket
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 CONNECTIONS = 16
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass
@@ -41,13 +43,18 @@ class _Exchange:
         self.answer = b""
 
     def is_over(self) -> bool:
-        """Read what is there; a server that closes has said all."""
+        """Read what is there; whether that is the whole answer, or the server has closed."""
         try:
             part = self.socket.recv(65536)
         except ConnectionError:
             part = b""
         self.answer += part
-        return not part
+        return not part or self._is_whole()
+
+    def _is_whole(self) -> bool:
+        head, end, body = self.answer.partition(b"\r\n\r\n")
+        length = _CONTENT_LENGTH.search(head) if end else None
+        return length is not None and len(body) >= int(length[1])
 
 
 Headers = Callable[[bytes], str]

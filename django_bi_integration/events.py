@@ -65,7 +65,7 @@ EventData = Interview | CourseCompletion
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a vendor module reads out of one delivery's JSON object.
+    """What a vendor module reads out of one delivery's JSON object to store it.
 
     ``event_id`` is None where the vendor sent none; ``event_type`` is the vendor's documented word, or its
     own unknown one. ``object_key`` tells apart what must be dispatched one at a time: events with equal
@@ -79,4 +79,3 @@ class Reading:
     object_id: str = ""
     object_key: tuple[str, ...] = field(default=(), repr=False)
     occurred_at: datetime | None = None
-    data: EventData | None = None

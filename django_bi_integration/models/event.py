@@ -1,12 +1,10 @@
 """ReceivedEvent: one row for one event, however often it is delivered; together the rows are the queue."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
-from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +18,16 @@ from django_bi_integration import people, vendors
 from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration, as_recalled
-from django_bi_integration.models.statements import Statement, attributes, columns, fields_of, table
+from django_bi_integration.models.statements import (
+    Statement,
+    attributes,
+    column,
+    columns,
+    equations,
+    fields_of,
+    parameter,
+    table,
+)
 from django_bi_integration.text import plain_object
 
 #: There is one row for each.
@@ -28,8 +35,10 @@ IDENTITY = ("event_digest", "registration")
 #: What is known of an event when it arrives; the other columns have a default in the database, or none.
 ARRIVES = (
     *IDENTITY, "vendor", "vendor_event_id", "event_type", "subject_id", "object_type", "object_id", "object_key",
-    "occurred_at", "received_at", "last_delivery_at", "next_attempt_at", "origin", "body",
+    "occurred_at", "received_at", "origin", "body",
 )  # fmt: skip
+#: What is then the time of its arrival, too.
+ARRIVED_AT = ("last_delivery_at", "next_attempt_at")
 #: What the end of a dispatch changes.
 SETTLED = (
     "receiver_results", "is_stale", "interruptions", "status", "next_attempt_at", "dispatched_at", "last_error",
@@ -40,12 +49,15 @@ DUPLICATE_KEY = 1062
 
 def digest(*parts: str) -> UUID:
     """122 bits of the parts' SHA-256: as text, an index of it would be several times as large."""
-    # JSON keeps the parts apart whatever is in them, and lone surrogates stay distinct. MariaDB takes no 128 bits for a
-    # UUID that do not say by a version how they were made: 5 is "from a name".
-    return UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5)
+    # Their lengths keep the parts apart whatever is in them; lone surrogates stay distinct. MariaDB takes no 128 bits
+    # for a UUID that do not say by a version how they were made: 5 is "from a name".
+    text = "".join([f"{len(part)}:{part}" for part in parts])
+    return UUID(bytes=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16], version=5)
 
 
-class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
+class ReceivedEventManager(Manager["ReceivedEvent"]):
+    """What runs for each delivery or each event."""
+
     def insert(self, arrival: Any, *, recalled: bool = False) -> bool:
         """Insert a row with what ``arrival`` has of the columns ``ARRIVES``; False where its identity is there already.
 
@@ -75,6 +87,8 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
         """Store what became of events and give up their claims; False where one was not this worker's any more."""
         return _settle().execute(*events) == len(events)
 
+
+class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
     def with_vendor_event_id(self, event_id: str) -> "ReceivedEventQuerySet":
         """The events of that id, one a registration, found by the key that keeps them one."""
         return self.filter(event_digest=digest("id", event_id))
@@ -92,15 +106,18 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
 def _insert(vendor: str, recalled: bool, counted: bool) -> Statement:
     """MariaDB and MySQL have no ON CONFLICT: there, an error tells."""
     fields = fields_of(ReceivedEvent, *ARRIVES)
-    taken = {field.name: attributes([field]) for field in fields}
-    values = dict.fromkeys(taken, "%s")
+    taken = dict(attributes(fields))
+    values = {column(field): parameter(field.attname) for field in fields}
+    values |= {column(field): parameter("received_at") for field in fields_of(ReceivedEvent, *ARRIVED_AT)}
     if recalled:
-        values["registration"], taken["registration"] = as_recalled("registration")
-    sql = f"INSERT INTO {table(ReceivedEvent)} ({columns(fields)}) VALUES ({', '.join(values.values())})"
+        (registration,) = fields_of(ReceivedEvent, "registration")
+        values[column(registration)], guarded = as_recalled()
+        taken |= guarded
+    sql = f"INSERT INTO {table(ReceivedEvent)} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
     if vendor != "mysql":
         sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO "
         sql += _COUNT.format(table(ReceivedEvent)) if counted else "NOTHING"
-    return Statement(sql, chain.from_iterable(taken.values()))
+    return Statement(sql, taken)
 
 
 _COUNT = (
@@ -112,21 +129,20 @@ _COUNT = (
 @cache
 def _count_repeat() -> Statement:
     same = fields_of(ReceivedEvent, *IDENTITY, "body")
-    where = columns(same, pattern="{} = %s", joined_by=" AND ")
     return Statement(
-        f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = %s"
-        f" WHERE {where} AND claim IS NULL",
-        attributes([*fields_of(ReceivedEvent, "last_delivery_at"), *same]),
+        f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = {parameter('received_at')}"
+        f" WHERE {equations(same, joined_by=' AND ')} AND claim IS NULL",
+        attributes([*fields_of(ReceivedEvent, "received_at"), *same]),
     )
 
 
 @cache
 def _settle() -> Statement:
-    changed = fields_of(ReceivedEvent, *SETTLED)
+    changed, held = fields_of(ReceivedEvent, *SETTLED), fields_of(ReceivedEvent, "id", "claim")
     return Statement(
-        f"UPDATE {table(ReceivedEvent)} SET {columns(changed, pattern='{} = %s')}, claim = NULL"
-        " WHERE id = %s AND claim = %s",
-        attributes([*changed, *fields_of(ReceivedEvent, "id", "claim")]),
+        f"UPDATE {table(ReceivedEvent)} SET {equations(changed)}, claim = NULL"
+        f" WHERE {equations(held, joined_by=' AND ')}",
+        attributes([*changed, *held]),
     )
 
 
@@ -204,7 +220,7 @@ class ReceivedEvent(models.Model):
         help_text=_("Whether a newer event of the same object was dispatched before."),
     )
 
-    objects = Manager.from_queryset(ReceivedEventQuerySet)()
+    objects = ReceivedEventManager.from_queryset(ReceivedEventQuerySet)()
 
     #: Set by a claim: whether the worker that had the event before did not finish it.
     was_unfinished = False

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration.events import EventData
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
-from django_bi_integration.models.statements import Statement, attributes, columns, fields_of, table
+from django_bi_integration.models.statements import Statement, attributes, equations, fields_of, table
 from django_bi_integration.text import clean
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ CHANGED = ("subject_id", "newest_at", "newest_event", "data", "is_deleted")
 def _store() -> Statement:
     changed, key = fields_of(ObjectState, *CHANGED), fields_of(ObjectState, "key")
     return Statement(
-        f"UPDATE {table(ObjectState)} SET {columns(changed, pattern='{} = %s')} WHERE {columns(key)} = %s",
+        f"UPDATE {table(ObjectState)} SET {equations(changed)} WHERE {equations(key)}",
         attributes([*changed, *key]),
     )
 

@@ -1,12 +1,12 @@
 """WebhookRegistration: one endpoint for one vendor, with its key and its allowlist."""
 
-import hashlib
 import hmac
+import json
 import re
 import uuid
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.db import connection, models
@@ -19,7 +19,7 @@ from django_bi_integration import vendors
 from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_network
 from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
-from django_bi_integration.models.statements import Lookup, attributes, columns, fields_of, table
+from django_bi_integration.models.statements import Attributes, Lookup, column, fields_of, parameter, table
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -59,11 +59,12 @@ def validate_networks(value: object) -> None:
             )
 
 
-class WebhookRegistrationQuerySet(models.QuerySet["WebhookRegistration"]):
+class WebhookRegistrationManager(Manager["WebhookRegistration"]):
     def find(self, pk: uuid.UUID) -> "WebhookRegistration | None":
         """The registration that a delivery is for; many ask, so the statement is not compiled each time."""
         found: WebhookRegistration | None = _lookup(connection.vendor).find(pk)
         if found is not None and found.can_be_recalled:
+            found.networks_found = json.dumps(found.allowed_networks)
             if len(_found) >= MOST_FOUND:
                 _found.clear()
             _found[pk] = found
@@ -80,20 +81,25 @@ class WebhookRegistrationQuerySet(models.QuerySet["WebhookRegistration"]):
 #: What this process last found of registrations, and how many of them it remembers at most.
 _found: "dict[uuid.UUID, WebhookRegistration]" = {}
 MOST_FOUND = 1_000
-#: What a proof depends on, besides what ``can_be_recalled`` asks for.
-DECIDES = ("id", "vendor", "key_digest", "allowed_networks")
+#: What a proof depends on, besides what ``can_be_recalled`` asks for, and where an arriving event has it.
+DECIDES = {
+    "id": "registration_id",
+    "vendor": "vendor",
+    "key_digest": "registration.key_digest",
+    "allowed_networks": "registration.networks_found",
+}
 
 
 class RegistrationChanged(Exception):
     """A registration is not any more as it was recalled."""
 
 
-def as_recalled(attribute: str) -> "tuple[str, list[tuple[str, models.Field[Any, Any]]]]":
-    """SQL for the id of an object's registration, NULL where that is not as it was; and what the SQL takes."""
-    decides = fields_of(WebhookRegistration, *DECIDES)
-    is_same = columns(decides, pattern="{} = %s", joined_by=" AND ")
+def as_recalled() -> tuple[str, Attributes]:
+    """SQL for the id of an event's registration, NULL where that is not as it was recalled; and what the SQL takes."""
+    decides = dict(zip(DECIDES.values(), fields_of(WebhookRegistration, *DECIDES), strict=True))
+    is_same = " AND ".join(f"{column(field)} = {parameter(attribute)}" for attribute, field in decides.items())
     sql = f"(SELECT id FROM {table(WebhookRegistration)} WHERE {is_same} AND is_active AND previous_key_until IS NULL)"
-    return sql, attributes(decides, f"{attribute}.{{}}")
+    return sql, decides | {"registration.networks_found": models.TextField()}
 
 
 @cache
@@ -126,7 +132,10 @@ class WebhookRegistration(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
-    objects = Manager.from_queryset(WebhookRegistrationQuerySet)()
+    objects = WebhookRegistrationManager()
+
+    #: The allowed networks as the database has them, of a registration that may be recalled.
+    networks_found: str
 
     if TYPE_CHECKING:
         events: RelatedManager[ReceivedEvent]
@@ -208,4 +217,4 @@ class WebhookRegistration(models.Model):
     def _digest(self, key: bytes) -> str:
         # The vendor's keys are random and long: a fast digest is enough, and the registration's own id
         # keeps equal keys from showing as equal.
-        return hmac.new(self.pk.bytes, key, hashlib.sha256).hexdigest()
+        return hmac.digest(self.pk.bytes, key, "sha256").hex()

@@ -4,27 +4,42 @@ The ORM would compile them anew each time, which takes as long as all the rest o
 the models' own table and column names; fields convert the values as the ORM has them do.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 Fields = Sequence["models.Field[Any, Any]"]
+#: What a statement takes of an object: attributes, also of something that it has, and the fields that convert them.
+Attributes = Mapping[str, "models.Field[Any, Any]"]
 
-
-#: Fields whose values go to every database as they are.
-AS_THEY_ARE = {models.BooleanField, models.CharField, models.PositiveIntegerField, models.TextField}
+#: A value of each kind of field that some databases' drivers take as it is.
+SAMPLES: dict[type, object] = {
+    models.BooleanField: True,
+    models.CharField: "",
+    models.DateTimeField: datetime(2000, 1, 1, tzinfo=UTC),
+    models.PositiveIntegerField: 0,
+    models.TextField: "",
+    models.UUIDField: UUID(int=0),
+}
 
 
 class Statement:
-    """SQL, and the attributes of an object that it takes, each with the field that converts it."""
+    """SQL, and the attributes of an object that it takes by their names, each with the field that converts it.
 
-    def __init__(self, sql: str, attributes: "Iterable[tuple[str, models.Field[Any, Any]]]") -> None:
-        names, fields = zip(*attributes, strict=True)
+    A value that has several places in the SQL is converted and sent to the driver once.
+    """
+
+    def __init__(self, sql: str, attributes: Attributes) -> None:
         self.sql = sql
-        self.values_of = attrgetter(*names)
-        self.converted = [(index, field) for index, field in enumerate(fields) if type(field) not in AS_THEY_ARE]
+        self.names = [parameter_name(attribute) for attribute in attributes]
+        self.values_of = attrgetter(*attributes)
+        self.converted = [
+            (parameter_name(attribute), field) for attribute, field in attributes.items() if not _goes_as_it_is(field)
+        ]
 
     def execute(self, *objects: object) -> int:
         """Run it with the values that each object has as attributes; the number of rows that it was about.
@@ -32,16 +47,22 @@ class Statement:
         Many objects are one round trip where the database's driver can do that. Raises ``django.db.Error``.
         """
         database = connections[DEFAULT_DB_ALIAS]  # looked up once, not with every value
-        values = [list(self.values_of(item)) for item in objects]
+        values = [dict(zip(self.names, self.values_of(item), strict=True)) for item in objects]
         for row in values:
-            for index, field in self.converted:
-                row[index] = field.get_db_prep_save(row[index], database)
+            for name, field in self.converted:
+                row[name] = field.get_db_prep_save(row[name], database)
         with database.cursor() as cursor:
             if len(values) == 1:
                 cursor.execute(self.sql, values[0])
             else:
                 cursor.executemany(self.sql, values)
             return int(cursor.rowcount)
+
+
+def _goes_as_it_is(field: "models.Field[Any, Any]") -> bool:
+    """Whether the field has nothing to convert for this database: asking it for every value takes long."""
+    sample = SAMPLES.get(type(field.target_field if isinstance(field, models.ForeignKey) else field))
+    return sample is not None and field.get_db_prep_save(sample, connection) is sample
 
 
 class Lookup:
@@ -79,15 +100,33 @@ def fields_of(model: type[models.Model], *names: str) -> Fields:
     return [model._meta.get_field(name) for name in names]  # type: ignore[misc]
 
 
-def attributes(fields: Fields, of: str = "{}") -> "list[tuple[str, models.Field[Any, Any]]]":
-    """What a statement takes of an object for the fields: attributes of the same names, or of something that it has."""
-    return [(of.format(field.attname), field) for field in fields]
+def attributes(fields: Fields) -> Attributes:
+    """The attributes that have the fields' values."""
+    return {field.attname: field for field in fields}
 
 
-def columns(fields: Fields, *, pattern: str = "{}", joined_by: str = ", ") -> str:
-    """The fields' columns, quoted, each put into the pattern."""
-    quote = connection.ops.quote_name
-    return joined_by.join(pattern.format(quote(field.column or "")) for field in fields)
+def parameter_name(attribute: str) -> str:
+    """An attribute's name as a statement's parameter: SQLite takes no dot in it."""
+    return attribute.replace(".", "_")
+
+
+def parameter(attribute: str) -> str:
+    """The place of an attribute's value in SQL."""
+    return f"%({parameter_name(attribute)})s"
+
+
+def columns(fields: Fields) -> str:
+    """The fields' columns, quoted."""
+    return ", ".join(map(column, fields))
+
+
+def equations(fields: Fields, *, joined_by: str = ", ") -> str:
+    """Each of the fields' columns, and that it is the attribute's value: to assign, or to compare."""
+    return joined_by.join(f"{column(field)} = {parameter(field.attname)}" for field in fields)
+
+
+def column(field: "models.Field[Any, Any]") -> str:
+    return connection.ops.quote_name(field.column or "")
 
 
 def table(model: type[models.Model]) -> str:

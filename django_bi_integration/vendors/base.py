@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django_bi_integration.events import Reading
+from django_bi_integration.events import EventData, Reading
 from django_bi_integration.text import clean
 
 Document = Mapping[str, Any]
@@ -16,9 +16,10 @@ Document = Mapping[str, Any]
 class Vendor:
     """A sender of webhooks: how its deliveries are proven genuine, and how they are read.
 
-    ``read`` takes any JSON object and never raises: what it cannot make out is left empty.
-    ``default_networks`` are the addresses that the vendor publishes as its own. ``sample`` makes the vendor's own
-    documented sample for an event type, an event id, and a subject.
+    ``read`` takes any JSON object and never raises: what it cannot make out is left empty. Nor does ``read_data``,
+    which makes of it what receivers are given: None where they know no such event. ``default_networks`` are the
+    addresses that the vendor publishes as its own. ``sample`` makes the vendor's own documented sample for an event
+    type, an event id, and a subject.
     """
 
     slug: str
@@ -28,6 +29,7 @@ class Vendor:
     default_networks: tuple[str, ...]
     event_types: tuple[str, ...]
     read: Callable[[Document], Reading]
+    read_data: Callable[[Document], EventData | None]
     sample: Callable[[str, str, str], dict[str, Any]]
 
 

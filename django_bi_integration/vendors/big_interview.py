@@ -4,6 +4,7 @@ Source: the partner documentation (github.com/biginterview/biginterview-docs, ``
 its successor, the single sign-on article on support.biginterview.com.
 """
 
+from datetime import datetime
 from typing import Any
 
 from django_bi_integration.events import (
@@ -20,26 +21,44 @@ INTERVIEW_EVENTS = (INTERVIEW_CREATED, INTERVIEW_UPDATED, INTERVIEW_DELETED)
 
 
 def read(document: Document) -> Reading:
-    """Read one delivery. The reference shows the fields both under ``webhook`` and bare: both are taken."""
-    webhook = as_mapping(document.get("webhook")) or document
+    """Read one delivery."""
+    webhook = _webhook(document)
     event_type = as_text(webhook.get("event_name")) or ""
-    partner_id = as_text(webhook.get("partner_id"))
-    # The reference calls ``api_id`` an Integer, its sample sends a string; ``api_object.id`` is a number.
-    api_object = as_mapping(webhook.get("api_object"))
-    object_id = as_text(webhook.get("api_id")) or as_text(api_object.get("id"))
+    object_id = _object_id(webhook)
     known = event_type in INTERVIEW_EVENTS
-    interview = read_interview(object_id, partner_id, api_object) if known else None
     return Reading(
         event_id=as_event_id(webhook.get("id")),
         event_type=event_type,
-        subject_id=partner_id or "",
+        subject_id=as_text(webhook.get("partner_id")) or "",
         # A delete carries the object type "None": the event's name alone says what it is about.
         object_type=OBJECT_TYPE if known else as_text(webhook.get("api_type")) or "",
         object_id=object_id or "",
         object_key=(OBJECT_TYPE, object_id) if known and object_id else (),
-        occurred_at=(interview.updated_at or interview.created_at) if interview else None,
-        data=interview,
+        occurred_at=_changed_at(as_mapping(webhook.get("api_object"))) if known else None,
     )
+
+
+def read_data(document: Document) -> Interview | None:
+    """The interview that one delivery is about."""
+    webhook = _webhook(document)
+    if as_text(webhook.get("event_name")) not in INTERVIEW_EVENTS:
+        return None
+    partner_id = as_text(webhook.get("partner_id"))
+    return read_interview(_object_id(webhook), partner_id, as_mapping(webhook.get("api_object")))
+
+
+def _webhook(document: Document) -> Document:
+    """The reference shows the fields both under ``webhook`` and bare: both are taken."""
+    return as_mapping(document.get("webhook")) or document
+
+
+def _object_id(webhook: Document) -> str | None:
+    """The reference calls ``api_id`` an Integer, its sample sends a string; ``api_object.id`` is a number."""
+    return as_text(webhook.get("api_id")) or as_text(as_mapping(webhook.get("api_object")).get("id"))
+
+
+def _changed_at(interview: Document) -> datetime | None:
+    return as_moment(interview.get("updated_at")) or as_moment(interview.get("created_at"))
 
 
 def read_interview(object_id: str | None, partner_id: str | None, fields: Document) -> Interview:
@@ -95,5 +114,6 @@ BIG_INTERVIEW = Vendor(
     default_networks=(),
     event_types=INTERVIEW_EVENTS,
     read=read,
+    read_data=read_data,
     sample=sample,
 )

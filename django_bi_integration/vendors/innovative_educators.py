@@ -34,8 +34,12 @@ def read(document: Document) -> Reading:
         object_id=completion.course_id or "",
         object_key=(OBJECT_TYPE, completion.course_id, subject_id) if completion.course_id and subject_id else (),
         occurred_at=completion.completed_at,
-        data=completion,
     )
+
+
+def read_data(document: Document) -> CourseCompletion | None:
+    """The completion that one delivery is about."""
+    return _completion(document) if _is_completion(document) else None
 
 
 def _is_completion(document: Document) -> bool:
@@ -103,5 +107,6 @@ INNOVATIVE_EDUCATORS = Vendor(
     default_networks=("54.243.7.71", "3.83.213.76"),
     event_types=(COURSE_COMPLETE,),
     read=read,
+    read_data=read_data,
     sample=sample,
 )

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +23,7 @@ from django_bi_integration.models import WebhookRegistration
 from django_bi_integration.models.registration import RegistrationChanged
 from django_bi_integration.text import end_of
 from django_bi_integration.webhooks import refusals
-from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey, prove
+from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey, find_registration, prove
 from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
 from django_bi_integration.webhooks.conflicts import error_number
 from django_bi_integration.webhooks.receive import receive
@@ -85,7 +84,6 @@ class WebhookView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method != "POST":
             raise refusals.WrongMethod
-        self._choose_registration(request, kwargs["registration_id"])
         super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, registration_id: UUID) -> HttpResponse:
@@ -98,16 +96,6 @@ class WebhookView(APIView):
             prove(self.registration, request)
             receive(self.registration, body)
         return HttpResponse(STORED, content_type="application/json")
-
-    def _choose_registration(self, request: Request, registration_id: UUID) -> None:
-        """Go by the registration as it was known where that accepts the request; only the row itself may refuse it."""
-        recalled = WebhookRegistration.objects.recall(registration_id)
-        if recalled is not None:
-            with suppress(refusals.Refused):
-                prove(recalled, request)
-                self.registration, self.is_recalled = recalled, True
-                return
-        self.registration = find_registration(registration_id)
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, DatabaseFailure):
@@ -132,27 +120,21 @@ class WebhookView(APIView):
         refusals.tally.add(source, end_of(forwarded_for(self.request), 200))
 
 
-def find_registration(registration_id: UUID) -> WebhookRegistration:
-    registration = WebhookRegistration.objects.find(registration_id)
-    if registration is None:
-        raise refusals.UnknownURL
-    return registration
-
-
 def read_body(request: Request) -> bytes:
     """The body, bounded by our own limit instead of the project's, whose excess would be a 400 in HTML.
 
     Raises LengthRequired, TooLarge, or NotAnObject where the sender broke off.
     """
     length = request.META.get("CONTENT_LENGTH") or ""
+    most: int = settings.MAX_BODY_BYTES
     # As a float: Python reads no whole number of 5,000 digits.
-    if length.isdecimal() and float(length) > settings.MAX_BODY_BYTES:
+    if length.isdecimal() and float(length) > most:
         raise refusals.TooLarge
     try:
-        body = request.read(settings.MAX_BODY_BYTES + 1)
+        body = request.read(most + 1)
     except UnreadablePostError as error:
         raise refusals.NotAnObject from error
-    if len(body) > settings.MAX_BODY_BYTES:
+    if len(body) > most:
         raise refusals.TooLarge
     if not body and not length:
         raise refusals.LengthRequired

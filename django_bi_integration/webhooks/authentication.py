@@ -1,6 +1,8 @@
 """The proofs that a registration asks for: the bare key, and the client's address."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication
@@ -24,9 +26,14 @@ class RegistrationKey(BaseAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, WebhookRegistration]:
-        registration = _registration(request)
-        prove_key(registration, request)
-        return AnonymousUser(), registration
+        view = _view(request)
+        registration_id: UUID = view.kwargs["registration_id"]
+        if recalled := recall_registration(registration_id, request):
+            view.registration, view.is_recalled = recalled, True
+        else:
+            view.registration = find_registration(registration_id)
+            prove_key(view.registration, request)
+        return AnonymousUser(), view.registration
 
 
 class FromAllowedNetwork(BasePermission):
@@ -37,8 +44,26 @@ class FromAllowedNetwork(BasePermission):
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        prove_address(_registration(request), request)
+        prove_address(_view(request).registration, request)
         return True
+
+
+def recall_registration(registration_id: UUID, request: Request) -> WebhookRegistration | None:
+    """The registration as this process knew it, where that accepts the request; only the row itself may refuse it."""
+    registration = WebhookRegistration.objects.recall(registration_id)
+    if registration is not None:
+        with suppress(refusals.Refused):
+            prove(registration, request)
+            return registration
+    return None
+
+
+def find_registration(registration_id: UUID) -> WebhookRegistration:
+    """The registration as it is; raises UnknownURL where there is none."""
+    registration = WebhookRegistration.objects.find(registration_id)
+    if registration is None:
+        raise refusals.UnknownURL
+    return registration
 
 
 def prove_key(registration: WebhookRegistration, request: Request) -> None:
@@ -68,6 +93,6 @@ def prove(registration: WebhookRegistration, request: Request) -> None:
     prove_address(registration, request)
 
 
-def _registration(request: Request) -> WebhookRegistration:
+def _view(request: Request) -> "WebhookView":
     view: WebhookView = request.parser_context["view"]
-    return view.registration
+    return view

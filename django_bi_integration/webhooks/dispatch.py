@@ -288,7 +288,7 @@ def _set_aside(event: ReceivedEvent) -> str:
 
 def _data_of(event: ReceivedEvent) -> EventData | None:
     try:
-        return vendors.VENDORS[event.vendor].read(parse(bytes(event.body))).data
+        return vendors.VENDORS[event.vendor].read_data(parse(bytes(event.body)))
     except NotAnObject:
         # Interpreters differ in how deeply nested a body they can parse: another one received this.
         return None

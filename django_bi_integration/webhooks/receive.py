@@ -91,8 +91,6 @@ class Arrival:
     object_key: UUID | None
     occurred_at: datetime | None
     received_at: datetime
-    last_delivery_at: datetime
-    next_attempt_at: datetime
     origin: str
     body: bytes
 
@@ -104,7 +102,6 @@ def _arrival(
     origin: ReceivedEvent.Origin,
 ) -> Arrival:
     identity = ("id", reading.event_id) if reading.event_id else ("body", body.hex())
-    now = timezone.now()
     return Arrival(
         registration=registration,
         registration_id=registration.pk,
@@ -117,9 +114,7 @@ def _arrival(
         object_id=clean(reading.object_id, 255),
         object_key=digest(str(registration.pk), *reading.object_key) if reading.object_key else None,
         occurred_at=reading.occurred_at,
-        received_at=now,
-        last_delivery_at=now,
-        next_attempt_at=now,
+        received_at=timezone.now(),
         origin=origin,
         body=body,
     )
