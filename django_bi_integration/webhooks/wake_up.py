@@ -22,9 +22,9 @@ class Publisher:
     """Publishes wake-ups from one thread of this process, started when first asked."""
 
     #: Seconds between two wake-ups of a process: what is asked for in between is one wake-up, at their end.
-    INTERVAL = 0.1
+    INTERVAL = 0.25
     #: Seconds between two attempts while the broker is away, at most: each costs as much as many deliveries do.
-    LONGEST_INTERVAL = 3.2
+    LONGEST_INTERVAL = 4.0
     #: Seconds that a process which ends waits for its last wake-up.
     LAST_CALL = 1.0
 
