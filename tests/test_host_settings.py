@@ -1,14 +1,24 @@
 """Whatever the host project sets for its own views, a delivery is decided by ours alone."""
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpResponseRedirect
 from rest_framework.settings import api_settings
 
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.signals import event_received
 from django_bi_integration.webhooks.dispatch import dispatch_pending
-from tests.deliveries import CREATED, KEY, Recorder, big_interview, deliver, stored, subscribed
+from tests.deliveries import (
+    CREATED,
+    KEY,
+    Recorder,
+    big_interview,
+    deliver,
+    interview_event,
+    registration,
+    stored,
+    subscribed,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -130,3 +140,26 @@ def test_what_is_late_on_a_replica_is_not_asked_there(settings):
         assert [deliver(to, key=key).status_code for key in (KEY, KEY, "x")] == [200, 200, 401]
         assert dispatch_pending() == {"dispatched": 1}
     assert received.events == ["123456789"]
+
+
+@pytest.mark.database
+@pytest.mark.django_db(transaction=True)
+def test_values_may_be_bound_and_statements_prepared_by_the_server(monkeypatch):
+    """What docs/performance.md says of PostgreSQL's options."""
+    if connection.vendor != "postgresql":
+        pytest.skip("PostgreSQL's driver alone has these options")
+    options = {**connection.settings_dict["OPTIONS"], "server_side_binding": True, "prepare_threshold": 1}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    connection.close()
+    try:
+        to, received = registration(networks=("127.0.0.1",)), Recorder()
+        with subscribed(event_received, received):
+            answers = [deliver(to, interview_event(str(number))).status_code for number in (1, 2, 3, 1)]
+            assert dispatch_pending() == {"dispatched": 3}
+        assert (answers, sorted(received.events)) == ([200] * 4, ["1", "2", "3"])
+        assert sum(ReceivedEvent.objects.values_list("deliveries", flat=True)) == 4
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s", ["INSERT INTO%"])
+            assert cursor.fetchone()[0] > 0
+    finally:
+        connection.close()
