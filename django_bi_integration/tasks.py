@@ -9,7 +9,7 @@ from django_bi_integration.webhooks.wake_up import TASK, wake_up
 
 #: Seconds after which a receiver that hangs is interrupted, and after which its worker process is killed.
 SOFT_LIMIT, HARD_LIMIT = 240, 300
-#: The part of the soft limit after which a task starts no further event and leaves the rest to another one.
+#: The part of the soft limit after which a task starts no further receiver and leaves the rest to another one.
 STINT = 1 / 4
 
 

@@ -41,9 +41,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """All that is claimed at once is dispatched in one batch, also by receivers not known to be quick; its sizes."""
     sizes, whole = [], dispatch.dispatch
 
-    def recorded(*events: ReceivedEvent) -> list[str]:
+    def recorded(*events: ReceivedEvent, until: float) -> list[str]:
         sizes.append(len(events))
-        return whole(*events)
+        return whole(*events, until=until)
 
     monkeypatch.setattr(dispatch, "COMMIT_MS", math.inf)
     monkeypatch.setattr(dispatch, "dispatch", recorded)

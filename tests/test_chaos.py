@@ -213,6 +213,21 @@ def test_receivers_that_raise_hang_end_their_process_or_lose_their_connection(de
     assert sorted(found["seen"]) == sorted(event.event_id for event in sent)
 
 
+def test_receivers_that_hang_one_after_the_other(deploy):
+    """All that waits is one batch, and a time limit interrupts once in a task: each is interrupted, none is killed."""
+    deployment = deploy(TEST_STACK_SOFT_TIME_LIMIT="3")
+    deployment.stack.worker.kill()
+    hanging = some_events(3, "hang")
+    sent = [*some_events(10), *hanging, *some_events(10)]
+    deployment.send(sent)
+    deployment.stack.worker.start()
+    found = deployment.finish()
+    assert {found["events"][event.event_id]["status"] for event in hanging} == {"failed"}
+    assert sorted(found["seen"]) == sorted(event.event_id for event in sent)
+    assert "SoftTimeLimitExceeded" in deployment.stack.worker.output()
+    assert "WorkerLostError" not in deployment.stack.worker.output()
+
+
 def test_a_deploy_in_the_middle_of_the_load(deploy):
     """Web and worker are stopped as a deploy stops them, warmly, and started again."""
     deployment = deploy()

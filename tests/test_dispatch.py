@@ -8,6 +8,7 @@ import threading
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import time_machine
@@ -871,6 +872,67 @@ def test_a_slow_receiver_has_a_transaction_to_its_event_alone(monkeypatch):
         *[("interview.updated", 5)] * 2,
         ("interview.created", 6),
     ]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock of dispatch, which ticks once in 10 s; receivers move it forward."""
+    seconds = [0.0]
+    monkeypatch.setattr(dispatch, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    return seconds
+
+
+def test_a_receiver_that_turns_out_slow_holds_back_no_further_event(batches, clock, monkeypatch):
+    """What it wrote is committed with what was written before, and the others have a commit of their own."""
+    monkeypatch.setattr(dispatch, "COMMIT_MS", 10_000)  # on a machine of any speed
+    to = big_interview()
+    dispatched = []
+
+    def look(event, **arguments):
+        dispatched.append(ReceivedEvent.objects.filter(status="dispatched").count())
+        if event.vendor_event_id == "2":
+            clock[0] += 10
+
+    with subscribed(event_received, look, dispatch_uid="look"):
+        deliver(to, interview_event("0", interview="10"))
+        dispatch_pending()
+        for number in "1234":
+            deliver(to, interview_event(number, interview=number))
+        assert dispatch_pending() == {"dispatched": 4}
+    assert batches == [1, 4, 2]
+    assert dispatched == [0, 1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("was_unfinished", [False, True], ids=["batch", "one by one"])
+def test_after_its_time_a_task_starts_no_further_receiver(was_unfinished, batches, clock):
+    """A time limit interrupts one receiver of a task: the next one that hangs would have its worker killed."""
+    to = big_interview()
+    begun = []
+
+    def slow(event, **arguments):
+        begun.append(f"slow {event.vendor_event_id}")
+        clock[0] += 10
+
+    def other(event, **arguments):
+        begun.append(f"other {event.vendor_event_id}")
+
+    with (
+        subscribed(event_received, slow, dispatch_uid="slow"),
+        subscribed(event_received, other, dispatch_uid="other"),
+    ):
+        deliver(to, interview_event("0", interview="10"))
+        dispatch_pending()
+        for number in "12":
+            deliver(to, interview_event(number, interview=number))
+        if was_unfinished:
+            assert len(claim()) == 2  # and this worker dies
+        begun.clear()
+        with later(61):
+            assert dispatch_pending(seconds=5) == {"pending": 1}
+            assert begun == ["slow 1"]
+            assert dispatch_pending() == {"dispatched": 2}
+    assert sorted(begun) == ["other 1", "other 2", "slow 1", "slow 2"]
+    assert batches[1] == (1 if was_unfinished else 2)
 
 
 def test_receivers_find_what_earlier_events_of_the_batch_said_of_the_object(batches):

@@ -58,7 +58,7 @@ class TransactionLost(Exception):
 def dispatch_pending(*, seconds: float | None = None) -> Counter[str]:
     """Dispatch every event that is due, and count what became of them by status.
 
-    Starts no further event after ``seconds``. Raises ``django.db.Error`` where the database goes away; the events
+    Starts no further receiver after ``seconds``. Raises ``django.db.Error`` where the database goes away; the events
     in hand are then taken up again once their claims have run out.
     """
     end = math.inf if seconds is None else time.monotonic() + seconds
@@ -69,8 +69,8 @@ def dispatch_pending(*, seconds: float | None = None) -> Counter[str]:
         ended += _dispatch_claimed(events, until=min(end, started + settings.LEASE_SECONDS / 3))
         if time.monotonic() >= end:
             break
-        pace = CLAIM_SECONDS / (time.monotonic() - started)
-        size = max(1, min(BATCH, 2 * size, round(len(events) * pace)))
+        took = max(time.monotonic() - started, 0.001)  # some clocks tick 60 times a second
+        size = max(1, min(BATCH, 2 * size, round(len(events) * CLAIM_SECONDS / took)))
     return ended
 
 
@@ -78,22 +78,24 @@ def _dispatch_claimed(events: list[ReceivedEvent], *, until: float) -> Counter[s
     """Dispatch events batch by batch; give back those that none was started with at that time."""
     ended: Counter[str] = Counter()
     while events and time.monotonic() < until:
-        batch, events = _first_batch(events)
+        batch = _first_batch(events)
         try:
-            ended.update(dispatch(*batch))
+            statuses = dispatch(*batch, until=until)
         except BaseException:
             with suppress(DatabaseFailure):  # then they wait for the end of their lease
-                release(events)
+                release(events[len(batch) :])
             raise
+        ended.update(statuses)
+        events = events[len(statuses) :]
     release(events)
     return ended
 
 
-def _first_batch(events: list[ReceivedEvent]) -> tuple[list[ReceivedEvent], list[ReceivedEvent]]:
-    """The events to begin with, which are more than one only as far as they are known to be quick; and the rest."""
+def _first_batch(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
+    """The events to begin with, which are more than one only as far as they are known to be quick."""
     work = accumulate(receivers.expected_ms(event) for event in events)
     size = max(1, sum(1 for _ in takewhile(lambda milliseconds: milliseconds <= COMMIT_MS, work)))
-    return events[:size], events[size:]
+    return events[:size]
 
 
 def retry_failed(events: QuerySet[ReceivedEvent]) -> int:
@@ -230,18 +232,21 @@ def release(events: Sequence[ReceivedEvent]) -> None:
         )
 
 
-def dispatch(*events: ReceivedEvent) -> list[str]:
+def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
     """Run the receivers of claimed events that are due, and return the status that each event has then.
 
     All run in one transaction, each receiver in its own savepoint. Where that transaction could not be kept, each event
     gets one of its own; and where that could not be kept, or an earlier worker did not finish, each receiver does, so
     that one cannot undo the others.
+
+    After ``until``, by the monotonic clock, and where receivers turn out slower than they were known to be, no further
+    one starts, but for the very first: the statuses are those of the first events, and the others are still claimed.
     """
     if len(events) == 1:
-        return [_dispatch_alone(*events)]
+        return [_dispatch_alone(*events, until=until)]
     works = [_Work(event) for event in events]
     try:
-        return _together(works)
+        return _together(works, until)
     except (DatabaseFailure, TransactionLost, ClaimLost) as error:
         logger.info("a batch of %s events: %s; they run one by one", len(events), type(error).__name__)
         _reconnect()
@@ -250,22 +255,27 @@ def dispatch(*events: ReceivedEvent) -> list[str]:
             with suppress(DatabaseFailure):
                 release([work.event for work in works if not work.is_running])
         raise
-    return [_dispatch_alone(event) for event in events]
+    statuses: list[str] = []
+    for event in events:
+        if statuses and time.monotonic() >= until:
+            break
+        statuses.append(_dispatch_alone(event, until=until))
+    return statuses
 
 
-def _dispatch_alone(event: ReceivedEvent) -> str:
+def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
     if event.interruptions >= settings.MAX_ATTEMPTS * (MAX_DEATHS + 1):
         return _set_aside(event)
     try:
         if not event.was_unfinished:
             try:
-                (status,) = _together([_Work(event)])
+                (status,) = _together([_Work(event)], until)
             except (DatabaseFailure, TransactionLost) as error:
                 logger.warning("event %s: %s; its receivers run one by one", event.pk, type(error).__name__)
                 _reconnect()
             else:
                 return status
-        return _Work(event).one_by_one()
+        return _Work(event).one_by_one(until)
     except ClaimLost:
         logger.warning("event %s: the claim ran out, another worker has it", event.pk)
         return Status.PENDING
@@ -294,21 +304,27 @@ def _data_of(event: ReceivedEvent) -> EventData | None:
         return None
 
 
-def _together(works: "Sequence[_Work]") -> list[str]:
-    """Run what is due of all of them, and store what became of it with its effects, in one transaction."""
+def _together(works: "Sequence[_Work]", until: float) -> list[str]:
+    """Run what is due of as many of them as there is time for, and store what became of it with its effects, in one
+    transaction."""
     before = [vars(work.event).copy() for work in works]
     try:
         with writing():
             states = _States([work.event for work in works])
+            commit_at = min(until, time.monotonic() + COMMIT_MS / 1000)
+            ran: list[_Work] = []
             for work in works:
-                work.run(work.due(), states)
-            _settle(works)
+                work.run(work.due(), states, until)
+                ran.append(work)
+                if time.monotonic() >= commit_at:
+                    break
+            _settle(ran)
             states.save()  # not before: MariaDB refuses a reference to an event that was deleted meanwhile
     except BaseException:
         for work, attributes in zip(works, before, strict=True):
             work.event.__dict__ = attributes
         raise
-    return [work.event.status for work in works]
+    return [work.event.status for work in ran]
 
 
 def _settle(works: "Sequence[_Work]") -> None:
@@ -364,12 +380,14 @@ class _Work:
         # It takes its place in the order with its first dispatch: a retry may come after a newer one.
         self.has_its_place = bool(self.outcomes)
 
-    def one_by_one(self) -> str:
+    def one_by_one(self, until: float) -> str:
         # Whatever took a worker down before comes last.
         due = sorted(self.due(), key=lambda receiver: self._before(receiver).status == "started")
         for receiver in due:
             if self._mark_started(receiver):
                 self._alone(receiver)
+            if time.monotonic() >= until:
+                break
         with writing():
             _States([self.event])
             _settle([self])
@@ -417,14 +435,17 @@ class _Work:
                 raise ClaimLost
             states.save()
 
-    def run(self, run: Sequence[Receiver], states: _States) -> None:
-        """Run receivers, and have the event take its place among those of its object."""
+    def run(self, run: Sequence[Receiver], states: _States, until: float = math.inf) -> None:
+        """Run receivers, those left at that time another time, and have the event take its place among those of its
+        object."""
         event = self.event
         state = states.of(event)
         event.is_stale = state is not None and state.has_passed(event)
         self.is_running = True
         for receiver in run:
             self._run(receiver)
+            if time.monotonic() >= until:
+                break
         self.is_running = False
         if state is not None and not event.is_stale and not self.has_its_place:
             state.take_in(event, self.data)

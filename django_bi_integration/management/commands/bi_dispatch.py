@@ -21,7 +21,7 @@ It needs no broker and may run beside Celery workers. The exit code is 1 when an
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--seconds", type=float, help="start no further event after so many seconds")
+        parser.add_argument("--seconds", type=float, help="start no further receiver after so many seconds")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *, seconds: float | None, **options: Any) -> None:
