@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,12 @@ def program(name: str, *folders: str) -> str:
 Made = tuple[str, list[str], dict[str, str]]
 
 
+def set_up(command: list[str], **options: Any) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout}")
+
+
 def postgres(folder: Path, port: int) -> Made:
     binaries = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     initdb, server = program("initdb", *binaries), program("postgres", *binaries)
@@ -88,7 +95,7 @@ def postgres(folder: Path, port: int) -> Made:
         os.chown(data, NOBODY, NOBODY)
     environment = {"LC_ALL": "C"}
     setup = [*as_nobody, initdb, "-D", str(data), "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-    subprocess.run(setup, check=True, capture_output=True, cwd="/", env={**os.environ, **environment})
+    set_up(setup, cwd="/", env={**os.environ, **environment})
     options = [f"--port={port}", "--listen_addresses=127.0.0.1", "--unix_socket_directories="]
     return (
         f"postgresql://postgres@127.0.0.1:{port}/postgres",
@@ -101,7 +108,7 @@ def mariadb(folder: Path, port: int) -> Made:
     server, install = program("mariadbd"), program("mariadb-install-db")
     data = [f"--datadir={folder / 'data'}", "--user=root"]
     setup = [install, "--no-defaults", *data, "--auth-root-authentication-method=normal", "--skip-test-db"]
-    subprocess.run(setup, check=True, capture_output=True)
+    set_up(setup)
     socket_file = f"/tmp/bi-{port}.sock"  # a socket's path has to be short
     options = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={socket_file}", "--skip-log-bin"]
     return f"mysql://root@127.0.0.1:{port}/", [server, "--no-defaults", *data, *options], {}

@@ -1,12 +1,14 @@
 """Whatever the host project sets for its own views, a delivery is decided by ours alone."""
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.http import HttpResponseRedirect
+from django.urls import include, path
 from rest_framework.settings import api_settings
 
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.signals import event_received
+from django_bi_integration.views.webhook import WebhookView
 from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.deliveries import (
     CREATED,
@@ -123,6 +125,20 @@ def test_with_atomic_requests_the_event_is_committed_before_the_answer(settings)
         assert ReceivedEvent.objects.count() == 1
     finally:
         transaction.get_connection().settings_dict["ATOMIC_REQUESTS"] = False
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_delivery_needs_no_other_database_of_the_hosts(settings, monkeypatch):
+    """Nor a transaction there, whatever ATOMIC_REQUESTS says; this one cannot be reached."""
+    unreachable = {**connection.settings_dict, "NAME": "/nowhere/at/all", "PORT": "1", "ATOMIC_REQUESTS": True}
+    monkeypatch.setitem(connections.settings, "archive", unreachable)
+    settings.ROOT_URLCONF = (
+        path("bi/", include("django_bi_integration.urls")),
+        path("new/<uuid:registration_id>/", WebhookView.as_view()),
+    )
+    to = big_interview()
+    assert deliver(to, path=f"/new/{to.pk}/").status_code == 200
+    assert stored()
 
 
 class ReadsFromAReplica:

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db import Error as DatabaseFailure
+from django.db import connection
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -115,12 +117,59 @@ def test_what_changes_behind_a_process_holds_at_once(change, status, repeated):
     assert deliveries == (3 if status == 200 else 2)
 
 
+@pytest.mark.database
+@pytest.mark.parametrize("body", [b"nope", b"", b"x" * 300_000], ids=["no JSON", "empty", "too large"])
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [({"key_digest": "0" * 64}, 401), ({"is_active": False}, 403), ({"allowed_networks": ["192.0.2.0/24"]}, 403)],
+)
+def test_a_revoked_proof_is_refused_as_such_whatever_the_body_is(change, status, body, tally):
+    """Nobody is told that a key was right which is not any more."""
+    to = big_interview()
+    assert deliver(to).status_code == 200
+    WebhookRegistration.objects.filter(pk=to.pk).update(**change)
+    assert deliver(to, body, CONTENT_LENGTH=str(len(body) or "")).status_code == status
+    assert Refusal.objects.get().reason in {"key_wrong", "inactive", "address"}
+
+
+@pytest.mark.database
+def test_a_change_is_no_error_of_the_databases():
+    """PostgreSQL's log would have the statement, and in it the body of a delivery that was refused."""
+    to = big_interview()
+    assert deliver(to).status_code == 200
+    WebhookRegistration.objects.filter(pk=to.pk).update(key_digest="0" * 64)
+    failed = []
+
+    def watch(execute, sql, params, many, context):
+        try:
+            return execute(sql, params, many, context)
+        except DatabaseFailure as error:
+            failed.append(error)
+            raise
+
+    with connection.execute_wrapper(watch):
+        assert deliver(to, interview_event("2")).status_code == 401
+    assert not failed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_new_key_costs_no_more_within_its_overlap_and_after(django_assert_num_queries):
+    to = big_interview()
+    to.set_key("another", overlap=timedelta(days=1))
+    to.save()
+    for event, moment in enumerate([timedelta(0), timedelta(days=2)]):
+        with time_machine.travel(timezone.now() + moment):
+            assert deliver(to, interview_event(f"first {event}"), key="another").status_code == 200
+            with django_assert_num_queries(2 if connection.vendor == "mysql" else 1):
+                assert deliver(to, interview_event(f"second {event}"), key="another").status_code == 200
+
+
 def test_a_deleted_registration_is_gone_at_once():
     to = big_interview()
     assert deliver(to).status_code == 200
     ReceivedEvent.objects.all().delete()
     WebhookRegistration.objects.filter(pk=to.pk).delete()
-    assert deliver(to).status_code == 404
+    assert [deliver(to, body).status_code for body in ("nope", interview_event("2"))] == [404, 404]
 
 
 def test_a_new_key_lets_in_at_once():
@@ -240,6 +289,19 @@ def test_who_varies_what_it_says_of_its_way_gets_no_more_rows(tally):
     deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR="10.0.0.99")
     rows = Refusal.objects.order_by("pk").values_list("count", "forwarded_for")
     assert list(rows) == [(1, "10.0.0.0"), (50, "10.0.0.99")]
+
+
+@pytest.mark.database
+@pytest.mark.django_db(transaction=True)
+def test_refusals_of_a_registration_that_was_deleted_take_no_others_with_them(tally):
+    to, deleted = big_interview(), big_interview()
+    tally._next_write = float("inf")
+    for registration_ in (to, deleted, to):
+        deliver(registration_, key="x")
+    deleted.delete()
+    tally._next_write = 0  # as if the interval were over
+    deliver(to, key="x")
+    assert set(Refusal.objects.values_list("registration_id", "count")) == {(to.pk, 3), (None, 1)}
 
 
 def test_old_refusals_make_room(tally, monkeypatch):

@@ -167,6 +167,22 @@ def test_a_repeat_costs_no_more(django_assert_max_num_queries):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["sqlstate", "pgcode"], ids=["psycopg", "psycopg2"])
+def test_a_deadlock_is_tried_again_whichever_driver_tells_of_it(name):
+    to, deadlocks = big_interview(), iter([type("DeadlockDetected", (Exception,), {name: "40P01"})])
+
+    def deadlock_once(execute, sql, params, many, context):
+        for cause in deadlocks if sql.startswith("INSERT") else ():
+            raise OperationalError("deadlock detected") from cause()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(deadlock_once):
+        assert deliver(to).status_code == 200
+    assert next(deadlocks, None) is None
+    assert stored().deliveries == 1
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("failure", [OperationalError, InterfaceError, ProgrammingError])
 def test_no_database_is_a_503_and_the_vendor_may_try_again(failure):
     """Invariant 1: what could not be stored is not acknowledged."""

@@ -63,7 +63,8 @@ class ReceivedEventManager(Manager["ReceivedEvent"]):
 
         Where the database can do that in the same statement, a repeat is counted, and True: one with the same body, of
         an event that no worker has. ``recalled`` says that ``arrival.registration`` was read earlier: what it was
-        then must still be so. Raises RegistrationChanged, or ``django.db.Error`` where the row could not be stored.
+        then must still be so. Raises RegistrationChanged, also for a repeat that was not counted, as the database tells
+        no more than that there is no row; or ``django.db.Error`` where the row could not be stored.
         """
         # A worker locks the row of an event without an object for as long as its receivers take: none waits for that.
         counted = arrival.object_key is not None
@@ -71,13 +72,16 @@ class ReceivedEventManager(Manager["ReceivedEvent"]):
         around = transaction.atomic() if connection.in_atomic_block else nullcontext()
         try:
             with around:
-                return _insert(connection.vendor, recalled, counted).execute(arrival) == 1
+                is_there = _insert(connection.vendor, recalled, counted).execute(arrival) == 1
         except IntegrityError as error:
-            if recalled:
+            if recalled:  # it was deleted this very moment
                 raise RegistrationChanged from error
             if error.args[:1] == (DUPLICATE_KEY,):
                 return False
             raise
+        if recalled and not is_there:
+            raise RegistrationChanged
+        return is_there
 
     def count_repeat(self, arrival: object) -> bool:
         """Count one more delivery of what ``arrival`` is, body and all; False where a worker has claimed it, too."""
@@ -103,18 +107,23 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
 
 
 @cache
-def _insert(vendor: str, recalled: bool, counted: bool) -> Statement:
+def _insert(database: str, recalled: bool, counted: bool) -> Statement:
     """MariaDB and MySQL have no ON CONFLICT: there, an error tells."""
     fields = fields_of(ReceivedEvent, *ARRIVES)
     taken = dict(attributes(fields))
     values = {column(field): parameter(field.attname) for field in fields}
     values |= {column(field): parameter("received_at") for field in fields_of(ReceivedEvent, *ARRIVED_AT)}
+    source = f"VALUES ({', '.join(values.values())})"
     if recalled:
-        (registration,) = fields_of(ReceivedEvent, "registration")
-        values[column(registration)], guarded = as_recalled()
+        # No row where it changed, instead of an error: PostgreSQL's log would quote the body of what is then refused.
+        still_so, guarded = as_recalled()
+        registration, vendor = fields_of(ReceivedEvent, "registration", "vendor")
+        # Its own columns: PostgreSQL takes a parameter to be of one type, and these are compared as well.
+        values |= {column(registration): "id", column(vendor): "vendor"}
+        source = f"SELECT {', '.join(values.values())} {still_so}"
         taken |= guarded
-    sql = f"INSERT INTO {table(ReceivedEvent)} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
-    if vendor != "mysql":
+    sql = f"INSERT INTO {table(ReceivedEvent)} ({', '.join(values)}) {source}"
+    if database != "mysql":
         sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO "
         sql += _COUNT.format(table(ReceivedEvent)) if counted else "NOTHING"
     return Statement(sql, taken)

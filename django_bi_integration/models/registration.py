@@ -1,7 +1,7 @@
 """WebhookRegistration: one endpoint for one vendor, with its key and its allowlist."""
 
+import copy
 import hmac
-import json
 import re
 import uuid
 from datetime import timedelta
@@ -64,10 +64,11 @@ class WebhookRegistrationManager(Manager["WebhookRegistration"]):
         """The registration that a delivery is for; many ask, so the statement is not compiled each time."""
         found: WebhookRegistration | None = _lookup(connection.vendor).find(pk)
         if found is not None and found.can_be_recalled:
-            found.networks_found = json.dumps(found.allowed_networks)
             if len(_found) >= MOST_FOUND:
                 _found.clear()
-            _found[pk] = found
+            _found[pk] = found.without_former_key()
+        else:
+            _found.pop(pk, None)
         return found
 
     def recall(self, pk: uuid.UUID) -> "WebhookRegistration | None":
@@ -81,12 +82,12 @@ class WebhookRegistrationManager(Manager["WebhookRegistration"]):
 #: What this process last found of registrations, and how many of them it remembers at most.
 _found: "dict[uuid.UUID, WebhookRegistration]" = {}
 MOST_FOUND = 1_000
-#: What a proof depends on, besides what ``can_be_recalled`` asks for, and where an arriving event has it.
+#: What a proof depends on, besides that the registration is active, and where an arriving event has it.
 DECIDES = {
     "id": "registration_id",
     "vendor": "vendor",
     "key_digest": "registration.key_digest",
-    "allowed_networks": "registration.networks_found",
+    "allowed_networks": "registration.allowed_networks",
 }
 
 
@@ -95,11 +96,10 @@ class RegistrationChanged(Exception):
 
 
 def as_recalled() -> tuple[str, Attributes]:
-    """SQL for the id of an event's registration, NULL where that is not as it was recalled; and what the SQL takes."""
+    """SQL for the row of an event's registration, none where that is not as it was recalled; and what it takes."""
     decides = dict(zip(DECIDES.values(), fields_of(WebhookRegistration, *DECIDES), strict=True))
     is_same = " AND ".join(f"{column(field)} = {parameter(attribute)}" for attribute, field in decides.items())
-    sql = f"(SELECT id FROM {table(WebhookRegistration)} WHERE {is_same} AND is_active AND previous_key_until IS NULL)"
-    return sql, decides | {"registration.networks_found": models.TextField()}
+    return f"FROM {table(WebhookRegistration)} WHERE {is_same} AND is_active", decides
 
 
 @cache
@@ -134,9 +134,6 @@ class WebhookRegistration(models.Model):
 
     objects = WebhookRegistrationManager()
 
-    #: The allowed networks as the database has them, of a registration that may be recalled.
-    networks_found: str
-
     if TYPE_CHECKING:
         events: RelatedManager[ReceivedEvent]
 
@@ -164,8 +161,17 @@ class WebhookRegistration(models.Model):
 
     @property
     def can_be_recalled(self) -> bool:
-        """Whether a later delivery may go by it; MariaDB and MySQL compare no JSON as it is written here."""
-        return self.is_active and self.has_proof and self.previous_key_until is None and connection.vendor != "mysql"
+        """Whether a later delivery may go by it.
+
+        Not on MariaDB and MySQL: an INSERT that reads a table has all others wait there, even while it waits itself.
+        """
+        return self.is_active and self.has_proof and connection.vendor != "mysql"
+
+    def without_former_key(self) -> "WebhookRegistration":
+        """A copy that knows the key alone: what a former one proves has an end."""
+        known = copy.copy(self)
+        known.previous_key_digest, known.previous_key_until = "", None
+        return known
 
     @sensitive_variables()
     def set_key(self, raw: str, *, overlap: timedelta = timedelta(0)) -> None:

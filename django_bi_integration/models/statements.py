@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 Fields = Sequence["models.Field[Any, Any]"]
 #: What a statement takes of an object: attributes, also of something that it has, and the fields that convert them.
@@ -73,8 +74,8 @@ class Lookup:
         self.model = model
         self.key = fields_of(model, "id")[0]
         self.sql = f"SELECT {columns(fields)} FROM {table(model)} WHERE {columns([self.key])} = %s"
+        self.fields = fields
         self.names = [field.attname for field in fields]
-        self.converters = [(index, found) for index, field in enumerate(fields) if (found := _converters(field))]
 
     def find(self, pk: object) -> Any:
         """The object, or None where there is none."""
@@ -84,16 +85,15 @@ class Lookup:
             row = cursor.fetchone()
         if row is None:
             return None
-        values = list(row)
-        for index, converters in self.converters:
-            for converter in converters:
-                values[index] = converter(values[index], None, database)
+        values = [_converted(value, field, database) for value, field in zip(row, self.fields, strict=True)]
         return self.model.from_db(database.alias, self.names, values)
 
 
-def _converters(field: "models.Field[Any, Any]") -> list[Any]:
-    """What the ORM has a value go through that this database answers."""
-    return [*connection.ops.get_db_converters(field.cached_col), *field.get_db_converters(connection)]
+def _converted(value: object, field: "models.Field[Any, Any]", database: BaseDatabaseWrapper) -> object:
+    """A value that the database answered, as the ORM would hand it out."""
+    for converter in (*database.ops.get_db_converters(field.cached_col), *field.get_db_converters(database)):
+        value = converter(value, None, database)
+    return value
 
 
 def fields_of(model: type[models.Model], *names: str) -> Fields:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseFailure
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
@@ -78,8 +78,11 @@ class WebhookView(APIView):
     def as_view(cls, **options: Any) -> Any:
         # The report of an error has neither the key nor what the body says of a student.
         view = sensitive_variables()(super().as_view(**options))
-        # A request's own transaction would end after the answer was decided, and could then still fail.
-        return transaction.non_atomic_requests(csrf_exempt(view))
+        # A request's own transaction would end after the answer was decided, and could then still fail. One on
+        # another database of the host's would need that to be there.
+        for alias in connections:
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return csrf_exempt(view)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method != "POST":
@@ -87,15 +90,22 @@ class WebhookView(APIView):
         super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, registration_id: UUID) -> HttpResponse:
-        body = read_body(request)
         try:
+            body = read_body(request)
             receive(self.registration, body, recalled=self.is_recalled)
         except RegistrationChanged:
-            del self.registration  # where it is gone, the refusal is counted without it
-            self.registration = find_registration(registration_id)
-            prove(self.registration, request)
+            self._prove_anew(request)
             receive(self.registration, body)
+        except refusals.Refused:
+            if self.is_recalled:  # it refuses for a reason of its own where it is not so any more
+                self._prove_anew(request)
+            raise
         return HttpResponse(STORED, content_type="application/json")
+
+    def _prove_anew(self, request: Request) -> None:
+        del self.registration  # where it is gone, the refusal is counted without it
+        self.registration = find_registration(self.kwargs["registration_id"])
+        prove(self.registration, request)
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, DatabaseFailure):

@@ -18,7 +18,8 @@ TRIES = 5
 
 def error_number(error: DatabaseFailure) -> str | int | None:
     """The database's own number for an error, which tells nothing of the values in it; None where it has none."""
-    sqlstate: str | None = getattr(error.__cause__, "sqlstate", None)
+    # psycopg's name for it, and psycopg2's
+    sqlstate: str | None = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
     first = error.args[0] if error.args else None
     return sqlstate or (first if isinstance(first, int) else None)
 

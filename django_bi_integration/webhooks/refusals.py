@@ -5,17 +5,20 @@ The body of a refusal says no more than its status does; the reason goes into th
 
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, NamedTuple
 from uuid import UUID
 
 from django.db import Error as DatabaseFailure
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
-from django_bi_integration.models import Refusal
+from django_bi_integration.models import Refusal, WebhookRegistration
 
 Reason = Refusal.Reason
 
@@ -158,18 +161,26 @@ class Tally:
         counted.forwarded_for = forwarded_for
 
     def _write(self, batch: dict[Source, Count]) -> None:
-        rows = [Refusal(**source._asdict(), **vars(counted)) for source, counted in batch.items()]
-        try:
-            Refusal.objects.bulk_create(rows)
+        with suppress(DatabaseFailure):  # it is away: the refusals stand all the same
+            try:
+                _store(batch.items())
+            except IntegrityError:  # a registration was deleted meanwhile
+                present = {None, *WebhookRegistration.objects.values_list("pk", flat=True)}
+                _store(
+                    (source if source.registration_id in present else source._replace(registration_id=None), counted)
+                    for source, counted in batch.items()
+                )
             self._trim()
-        except DatabaseFailure:
-            # The database is away, or a registration was deleted meanwhile: the refusal stands all the same.
-            return
 
     def _trim(self) -> None:
         newest = Refusal.objects.order_by("-pk").values_list("pk", flat=True)
         if excess := newest[self.ROWS : self.ROWS + 1]:
             Refusal.objects.filter(pk__lte=excess[0]).delete()
+
+
+def _store(counts: Iterable[tuple[Source, Count]]) -> None:
+    with transaction.atomic():
+        Refusal.objects.bulk_create([Refusal(**source._asdict(), **vars(counted)) for source, counted in counts])
 
 
 tally = Tally()
