@@ -20,7 +20,7 @@ def dispatch(task: "Task[[], None]") -> None:
     A soft limit interrupts once in a task: one that went on after it would be at the mercy of the next receiver
     that hangs. So a task ends well before, whatever limit the host project has set for it.
     """
-    stint = (task.soft_time_limit or SOFT_LIMIT) * STINT
+    stint = min(task.soft_time_limit or SOFT_LIMIT, task.time_limit or HARD_LIMIT) * STINT
     started = time.monotonic()
     dispatching.dispatch_pending(seconds=stint)
     if time.monotonic() - started >= stint:

@@ -1,4 +1,4 @@
-"""Make the n-th call to the database fail, as a lost connection does."""
+"""Make the n-th call to the database fail, as a lost connection does, or be interrupted, as a time limit does."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,16 +7,21 @@ from typing import Any
 from django.db import OperationalError, connection
 
 
-class Faults:
-    """Counts the calls to the database, statements and commits alike, and fails the n-th.
+class Interruption(Exception):
+    """As Celery's soft time limit: raised by a signal, between any two steps of the program."""
 
-    The connection is lost with it: before the server has done what was asked, or after, so that only the
+
+class Faults:
+    """Counts the calls to the database, statements and commits alike, and fails or interrupts the n-th.
+
+    A connection is lost with a call that fails: before the server has done what was asked, or after, so that only the
     answer is missing. ``happened`` tells whether there were as many calls at all.
     """
 
-    def __init__(self, number: int, *, after: bool) -> None:
+    def __init__(self, number: int, *, after: bool, interrupt: bool) -> None:
         self.number = number
         self.after = after
+        self.interrupt = interrupt
         self.calls = 0
         self.happened = False
 
@@ -27,6 +32,8 @@ class Faults:
         self.happened = True
         if self.after:
             call()
+        if self.interrupt:
+            raise Interruption
         lose_connection()
         raise OperationalError("server closed the connection unexpectedly")
 
@@ -45,9 +52,10 @@ def lose_connection() -> None:
 
 
 @contextmanager
-def failing(number: int, *, after: bool) -> Iterator[Faults]:
-    """Fail the ``number``-th call within the block."""
-    faults = Faults(number, after=after)
+def failing(number: int, *, after: bool, interrupt: bool = False) -> Iterator[Faults]:
+    """Fail or interrupt the ``number``-th call within the block. At its end the connection is closed, as after a task;
+    raises AssertionError where Django would not let go of its transaction then."""
+    faults = Faults(number, after=after, interrupt=interrupt)
     commit = connection._commit
 
     def wrapper(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -59,4 +67,5 @@ def failing(number: int, *, after: bool) -> Iterator[Faults]:
             yield faults
     finally:
         del connection._commit
+        assert not connection.in_atomic_block
         connection.close()

@@ -102,6 +102,13 @@ def test_bi_dispatch_tells_a_program_the_same():
     assert json.loads(run("bi_dispatch", "--json")[0]) == {"dispatched": 1, "to_retry": 0, "failed": 0, "waiting": 0}
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1", "soon"])
+def test_bi_dispatch_takes_no_time_that_never_ends(seconds):
+    deliver(big_interview())
+    with pytest.raises(CommandError, match=f"'{seconds}' is no number of seconds. Give 0 or more"):
+        run("bi_dispatch", f"--seconds={seconds}")
+
+
 def test_bi_dispatch_ends_with_1_when_an_event_failed():
     def hopeless(**arguments):
         raise GiveUp

@@ -335,7 +335,34 @@ def leave_savepoint_broken(**arguments):
         raise LookupError
 
 
-@pytest.mark.parametrize("harm", [lose_connection, close_connection, leave_savepoint_broken])
+def leave_block_open(**arguments):
+    transaction.atomic().__enter__()
+
+
+def interrupted_at_the_end_of_a_block(**arguments):
+    """Django counts one block too many then, as it has not yet taken this one off."""
+    transaction.atomic().__enter__()
+    raise LookupError
+
+
+def go_on_after_an_error(event, **arguments):
+    row = Effect.objects.create(receiver="harm", event_id="1")
+    with suppress(IntegrityError):
+        Effect.objects.create(pk=row.pk)
+
+
+def set_rollback(event, **arguments):
+    Effect.objects.create(receiver="harm", event_id="1")
+    transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lose_connection, close_connection, leave_savepoint_broken, leave_block_open, interrupted_at_the_end_of_a_block,
+        go_on_after_an_error, set_rollback,
+    ],
+)  # fmt: skip
 def test_a_receiver_that_breaks_its_transaction_does_not_undo_the_others(harm):
     """Invariant 5 and 6: the others' effects are committed once, and the harm is told on the one that did it."""
     deliver(big_interview(), interview_event("1"))
@@ -353,6 +380,8 @@ def test_a_receiver_that_breaks_its_transaction_does_not_undo_the_others(harm):
     assert stored().status == "failed"
     assert outcome("harm")["attempts"] == 10
     assert outcome("harm")["error"]
+    assert effects("harm") == []
+    assert not connection.in_atomic_block
 
 
 class Rude(Exception):
@@ -933,6 +962,157 @@ def test_after_its_time_a_task_starts_no_further_receiver(was_unfinished, batche
             assert dispatch_pending() == {"dispatched": 2}
     assert sorted(begun) == ["other 1", "other 2", "slow 1", "slow 2"]
     assert batches[1] == (1 if was_unfinished else 2)
+
+
+def test_a_body_is_read_once_however_often_a_batch_ends_early(clock, monkeypatch):
+    monkeypatch.setattr(dispatch, "COMMIT_MS", 10_000)
+    parse, read = dispatch.parse, []
+    monkeypatch.setattr(dispatch, "parse", lambda body: (read.append(body), parse(body))[1])
+    to = big_interview()
+
+    def slow(**arguments):
+        clock[0] += 10
+
+    for number in range(6):
+        deliver(to, interview_event(str(number), interview=str(number)))
+    with subscribed(event_received, slow, dispatch_uid="slow"):
+        receivers._last_ms["slow"] = 0
+        assert dispatch_pending() == {"dispatched": 6}
+    assert len(read) == 6
+
+
+@pytest.mark.parametrize("number", [1, 3], ids=["one event", "batch"])
+def test_a_transaction_that_is_lost_late_has_no_receiver_started_again(number, batches, clock):
+    """It would hang once more, with nothing left to interrupt it; the claim runs out instead."""
+    to = big_interview()
+    begun = []
+
+    def hang(**arguments):
+        begun.append(clock[0])
+        clock[0] += 240
+        lose_connection()
+
+    for index in range(number):
+        deliver(to, interview_event(str(index), interview=str(index)))
+    with subscribed(event_received, hang, dispatch_uid="hang"):
+        receivers._last_ms["hang"] = 0  # known to be quick, so that they share a batch
+        assert dispatch_pending(seconds=60) == {"pending": number}
+        assert (begun, batches) == ([0], [number])
+        for task in range(1, 60):
+            before = len(begun)
+            with later(task * 4400):
+                dispatch_pending(seconds=60)
+            assert len(begun) <= before + 1
+    assert list(ReceivedEvent.objects.values_list("status", flat=True)) == ["failed"] * number
+
+
+def test_what_a_lost_batch_has_not_begun_one_by_one_is_given_back(batches):
+    to = big_interview()
+    calls = []
+
+    def ends_the_worker(event, **arguments):
+        calls.append(event.vendor_event_id)
+        if len(calls) == 2:
+            raise OperationalError(1213, "Deadlock found when trying to get lock")
+        if len(calls) == 4:
+            raise SystemExit
+
+    for number in "1234":
+        deliver(to, interview_event(number, interview=number))
+    with subscribed(event_received, ends_the_worker, dispatch_uid="ends"):
+        receivers._last_ms["ends"] = 0
+        with pytest.raises(SystemExit):
+            dispatch_pending()
+    assert (calls, batches) == (["1", "2", "1", "2"], [4])
+    claimed = ReceivedEvent.objects.filter(claim__isnull=False)
+    assert list(claimed.values_list("vendor_event_id", flat=True)) == ["2"]
+
+
+def test_a_receiver_that_took_a_worker_down_is_remembered_although_there_was_no_time_for_it(clock):
+    deaths = []
+
+    def deadly(**arguments):
+        deaths.append(1)
+        raise Killed
+
+    def slow(**arguments):
+        clock[0] += 70
+        raise LookupError
+
+    deliver(big_interview(), interview_event("1"))
+    with (
+        subscribed(event_received, deadly, dispatch_uid="deadly"),
+        subscribed(event_received, slow, dispatch_uid="slow"),
+    ):
+        for task in range(40):
+            with later(task * 4400), suppress(Killed):
+                dispatch_pending(seconds=60)
+    assert len(deaths) == 4  # once with no note of it, then as often as a receiver may
+    assert outcome("deadly")["status"] == "failed"
+
+
+def test_a_slow_receiver_that_fails_does_not_keep_the_next_one_from_its_turn(clock):
+    """Its wait is over before the queue comes round again."""
+    begun = []
+
+    def slow(event, **arguments):
+        begun.append(f"slow {event.vendor_event_id}")
+        clock[0] += 240
+        raise LookupError
+
+    def other(event, **arguments):
+        begun.append(f"other {event.vendor_event_id}")
+
+    to = big_interview()
+    for number in "123":
+        deliver(to, interview_event(number, interview=number))
+    with (
+        subscribed(event_received, slow, dispatch_uid="slow"),
+        subscribed(event_received, other, dispatch_uid="other"),
+    ):
+        for _ in range(9):
+            with later(clock[0]):
+                dispatch_pending(seconds=60)
+    assert begun.index("other 1") <= 2
+
+
+def test_what_is_given_back_is_as_it_was():
+    """Also that a worker did not get done with it."""
+    deliver(big_interview())
+    claim()  # and this worker dies
+    as_it_was = ReceivedEvent.objects.values().get()
+    with later(61):
+        dispatch_pending(seconds=0)
+        assert ReceivedEvent.objects.values().get() == as_it_was
+        (event,) = claim()
+    assert event.was_unfinished
+
+
+def test_an_event_that_there_was_no_time_for_keeps_its_place_before_the_next_of_its_object(clock):
+    """Where the clock of the worker that began it is ahead, or was set back since."""
+    begun = []
+
+    def slow(event, **arguments):
+        begun.append(f"slow {event.vendor_event_id}")
+        clock[0] += 30
+
+    def other(event, **arguments):
+        begun.append(f"other {event.vendor_event_id}")
+        assert not event.is_stale
+
+    to = big_interview()
+    deliver(to, interview_event("1", "interview.created", at="2020-01-01T00:00:00.000Z"))
+    deliver(to, interview_event("2", at="2020-01-02T00:00:00.000Z"))
+    with (
+        subscribed(event_received, slow, dispatch_uid="slow"),
+        subscribed(event_received, other, dispatch_uid="other"),
+    ):
+        with later(2):
+            dispatch_pending(seconds=20)
+        for _ in range(4):
+            dispatch_pending(seconds=20)
+    assert begun == ["slow 1", "other 1", "slow 2", "other 2"]
+    assert set(ReceivedEvent.objects.values_list("status", flat=True)) == {"dispatched"}
 
 
 def test_receivers_find_what_earlier_events_of_the_batch_said_of_the_object(batches):

@@ -17,7 +17,7 @@ from django_bi_integration.signals import event_received, interview_created
 from django_bi_integration.webhooks.dispatch import claim, dispatch_pending
 from django_bi_integration.webhooks.wake_up import Publisher, publisher
 from tests.deliveries import big_interview, deliver, interview_event, subscribed
-from tests.faults import failing
+from tests.faults import Interruption, failing
 from tests.host.models import Counter, Effect
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -94,14 +94,15 @@ def test_a_delivery_is_stored_or_not_acknowledged(after, found):
     assert not faults.happened
 
 
+@pytest.mark.parametrize("interrupt", [False, True], ids=["connection lost", "interrupted"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_dispatch_takes_effect_once(after):
+def test_a_dispatch_takes_effect_once(after, interrupt):
     """Invariant 5: whatever was lost is done by a later worker, and nothing is done again."""
     to = big_interview()
     for number in range(1, MOST):
         start_afresh()
         deliver(to)
-        with failing(number, after=after) as faults, suppress(DatabaseError):
+        with failing(number, after=after, interrupt=interrupt) as faults, suppress(DatabaseError, Interruption):
             dispatch_pending()
         sweep()
         assert_one_effect()
@@ -111,8 +112,9 @@ def test_a_dispatch_takes_effect_once(after):
     assert not faults.happened
 
 
+@pytest.mark.parametrize("interrupt", [False, True], ids=["connection lost", "interrupted"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_dispatch_of_what_a_dead_worker_left_takes_effect_once(after):
+def test_a_dispatch_of_what_a_dead_worker_left_takes_effect_once(after, interrupt):
     """Invariant 5: receiver by receiver, each in a transaction of its own."""
     to = big_interview()
     for number in count(1):
@@ -120,7 +122,11 @@ def test_a_dispatch_of_what_a_dead_worker_left_takes_effect_once(after):
         deliver(to)
         assert len(claim()) == 1  # and this worker dies
         lease_is_over = time_machine.travel(timezone.now() + timedelta(seconds=100))
-        with lease_is_over, failing(number, after=after) as faults, suppress(DatabaseError):
+        with (
+            lease_is_over,
+            failing(number, after=after, interrupt=interrupt) as faults,
+            suppress(DatabaseError, Interruption),
+        ):
             dispatch_pending()
         sweep()
         assert_one_effect()
@@ -129,15 +135,16 @@ def test_a_dispatch_of_what_a_dead_worker_left_takes_effect_once(after):
     assert number > 20, "too few calls for two receivers by themselves"
 
 
+@pytest.mark.parametrize("interrupt", [False, True], ids=["connection lost", "interrupted"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_dispatch_of_several_events_takes_effect_once_each(after, batches):
+def test_a_dispatch_of_several_events_takes_effect_once_each(after, interrupt, batches):
     """Invariant 5: they share a transaction, and each has its own where that one is lost."""
     to = big_interview()
     for number in count(1):
         start_afresh()
         for event_id in "123":
             deliver(to, interview_event(event_id, "interview.created", interview=event_id))
-        with failing(number, after=after) as faults, suppress(DatabaseError):
+        with failing(number, after=after, interrupt=interrupt) as faults, suppress(DatabaseError, Interruption):
             dispatch_pending()
         sweep()
         assert dict(Counter.objects.values_list("name", "value")) == {"one": 3, "two": 3}

@@ -83,6 +83,17 @@ def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
     assert asked == [True]
 
 
+@pytest.mark.parametrize("limit", ["soft_time_limit", "time_limit"])
+def test_a_task_ends_well_before_either_limit_of_the_hosts(limit, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "django_bi_integration.webhooks.dispatch.dispatch_pending", lambda seconds: given.append(seconds)
+    )
+    monkeypatch.setattr(dispatch, limit, 20)
+    dispatch()
+    assert given == [5]
+
+
 def test_a_silent_broker_holds_nobody(silent_broker):
     """Invariant 4: against a publish in the request, which such a broker holds for minutes."""
     own = Publisher()

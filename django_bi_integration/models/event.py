@@ -1,10 +1,11 @@
 """ReceivedEvent: one row for one event, however often it is delivered; together the rows are the queue."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +40,8 @@ ARRIVES = (
 )  # fmt: skip
 #: What is then the time of its arrival, too.
 ARRIVED_AT = ("last_delivery_at", "next_attempt_at")
+#: What a claim changes.
+CLAIMED = ("claim", "attempts", "interruptions", "next_attempt_at")
 #: What the end of a dispatch changes.
 SETTLED = (
     "receiver_results", "is_stale", "interruptions", "status", "next_attempt_at", "dispatched_at", "last_error",
@@ -231,10 +234,10 @@ class ReceivedEvent(models.Model):
 
     objects = ReceivedEventManager.from_queryset(ReceivedEventQuerySet)()
 
-    #: Set by a claim: whether the worker that had the event before did not finish it.
+    #: Set by a claim: whether the worker that had the event before did not finish it, or one of its receivers.
     was_unfinished = False
-    #: Set by a claim: when the event was due before it.
-    due_at: datetime | None = None
+    #: Set by a claim: what it changed, as it was before.
+    before_claim: Mapping[str, Any] = MappingProxyType({})
 
     class Meta:
         base_manager_name = "objects"
@@ -273,6 +276,13 @@ class ReceivedEvent(models.Model):
         if self.vendor != vendors.BIG_INTERVIEW.slug or not self.subject_id:
             return None
         return people.user_of(self.subject_id)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a worker had it and did not get done with it, or died while one of its receivers ran."""
+        return self.claim is not None or any(
+            result.get("status") == "started" for result in self.receiver_results.values()
+        )
 
     @property
     def is_deletion(self) -> bool:

@@ -1,7 +1,7 @@
 """Conflicts: two transactions that lock each other out, of which the database ends one, to be tried again."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from django.db import Error as DatabaseFailure
@@ -33,10 +33,23 @@ def is_conflict(error: BaseException) -> bool:
 def writing() -> Iterator[None]:
     """A transaction that will write. SQLite, which has no row locks, is made to lock as a whole at once:
     locking later, behind a read, would fail instead of wait."""
-    with transaction.atomic():
-        if not connection.features.has_select_for_update:
-            ReceivedEvent.objects.filter(pk=0).update(attempts=0)
-        yield
+    is_outermost = not connection.in_atomic_block
+    try:
+        with transaction.atomic():
+            if not connection.features.has_select_for_update:
+                ReceivedEvent.objects.filter(pk=0).update(attempts=0)
+            yield
+    finally:
+        if is_outermost and (connection.in_atomic_block or not connection.autocommit):
+            _begin_anew()
+
+
+def _begin_anew() -> None:
+    """Leave a transaction that its end has not ended: an interruption in the end of an atomic block has Django count
+    one block too many, and nothing on this connection would ever be committed again, by whomever."""
+    connection.close()
+    with suppress(DatabaseFailure):  # the database is away, and what raised says so
+        connection.connect()
 
 
 def despite_conflicts(call: Callable[[], Result]) -> Result:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate, takewhile
 from uuid import UUID, uuid4
 
@@ -25,6 +25,7 @@ from django_bi_integration import vendors
 from django_bi_integration.conf import settings
 from django_bi_integration.events import EventData
 from django_bi_integration.models import ObjectState, ReceivedEvent
+from django_bi_integration.models.event import CLAIMED
 from django_bi_integration.text import in_plane
 from django_bi_integration.webhooks import receivers
 from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
@@ -148,7 +149,7 @@ def _one_at_most_unfinished(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
     One that its last worker left unfinished is claimed alone, lest it take others down with it, and what comes
     after it of the same object waits for that.
     """
-    unfinished = {_object(event) for event in events if event.claim is not None}
+    unfinished = {_object(event) for event in events if event.is_unfinished}
     if events and _object(events[0]) in unfinished:
         return events[:1]
     return [event for event in events if _object(event) not in unfinished]
@@ -163,7 +164,8 @@ def _take(events: Sequence[ReceivedEvent]) -> None:
     token = uuid4()
     interruptions = int(events[0].claim is not None)  # then it is the only one
     for event in events:
-        event.was_unfinished, event.due_at = event.claim is not None, event.next_attempt_at
+        event.was_unfinished = event.is_unfinished
+        event.before_claim = {name: getattr(event, name) for name in CLAIMED}
         event.claim, event.attempts = token, event.attempts + 1
         event.interruptions += interruptions
     ReceivedEvent.objects.filter(pk__in=[event.pk for event in events]).update(
@@ -227,9 +229,7 @@ def _free_objects(keys: set[UUID], now: datetime) -> set[UUID]:
 def release(events: Sequence[ReceivedEvent]) -> None:
     """Give back what is left of a claim, as if it had not been claimed: each keeps its place in the queue."""
     for event in events:
-        ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim).update(
-            claim=None, next_attempt_at=event.due_at, attempts=F("attempts") - 1
-        )
+        ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim).update(**event.before_claim)
 
 
 def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
@@ -241,6 +241,7 @@ def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
 
     After ``until``, by the monotonic clock, and where receivers turn out slower than they were known to be, no further
     one starts, but for the very first: the statuses are those of the first events, and the others are still claimed.
+    Where the transaction was lost by then, the claims run out, and each event is another task's, alone.
     """
     if len(events) == 1:
         return [_dispatch_alone(*events, until=until)]
@@ -257,10 +258,15 @@ def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
         raise
     statuses: list[str] = []
     for event in events:
-        if statuses and time.monotonic() >= until:
+        if time.monotonic() >= until:
             break
-        statuses.append(_dispatch_alone(event, until=until))
-    return statuses
+        try:
+            statuses.append(_dispatch_alone(event, until=until))
+        except BaseException:
+            with suppress(DatabaseFailure):
+                release(events[len(statuses) + 1 :])
+            raise
+    return statuses or [Status.PENDING] * len(events)
 
 
 def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
@@ -273,6 +279,8 @@ def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
             except (DatabaseFailure, TransactionLost) as error:
                 logger.warning("event %s: %s; its receivers run one by one", event.pk, type(error).__name__)
                 _reconnect()
+                if time.monotonic() >= until:
+                    return Status.PENDING  # its claim runs out
             else:
                 return status
         return _Work(event).one_by_one(until)
@@ -294,14 +302,6 @@ def _set_aside(event: ReceivedEvent) -> str:
         status=Status.FAILED, claim=None, next_attempt_at=None, last_error=reason, interruptions=0
     )
     return Status.FAILED
-
-
-def _data_of(event: ReceivedEvent) -> EventData | None:
-    try:
-        return vendors.VENDORS[event.vendor].read_data(parse(bytes(event.body)))
-    except NotAnObject:
-        # Interpreters differ in how deeply nested a body they can parse: another one received this.
-        return None
 
 
 def _together(works: "Sequence[_Work]", until: float) -> list[str]:
@@ -374,11 +374,18 @@ class _Work:
 
     def __init__(self, event: ReceivedEvent) -> None:
         self.event = event
-        self.data = _data_of(event)
         self.receivers = receivers.receivers_of(event)
         self.outcomes = receivers.load(event)
         # It takes its place in the order with its first dispatch: a retry may come after a newer one.
         self.has_its_place = bool(self.outcomes)
+
+    @cached_property
+    def data(self) -> EventData | None:
+        try:
+            return vendors.VENDORS[self.event.vendor].read_data(parse(bytes(self.event.body)))
+        except NotAnObject:
+            # Interpreters differ in how deeply nested a body they can parse: another one received this.
+            return None
 
     def one_by_one(self, until: float) -> str:
         # Whatever took a worker down before comes last.
@@ -455,16 +462,21 @@ class _Work:
         if self.event.is_stale and settings.SKIP_STALE:
             self.outcomes[receiver.name] = Outcome(status="skipped")
             return
+        depth = len(connection.savepoint_ids)
         outcome = receivers.run(receiver, self.event, self.data, self._before(receiver))
         self.outcomes[receiver.name] = outcome
-        if connection.needs_rollback or connection.closed_in_transaction:
-            raise TransactionLost(f"{receiver.name} lost its transaction: {outcome.error}")
+        is_left_open = len(connection.savepoint_ids) != depth
+        if is_left_open or connection.needs_rollback or connection.closed_in_transaction:
+            reason = outcome.error or "it left an atomic block open"
+            raise TransactionLost(f"{receiver.name} lost its transaction: {reason}")
 
     def settle(self) -> None:
         """Set what is to be done next: another attempt, or nothing more. Receivers gone from the code do not count."""
         event, now = self.event, timezone.now()
         current = [self._before(receiver) for receiver in self.receivers]
-        waiting = [outcome.next_attempt_at or now for outcome in current if not outcome.has_ended]
+        # One that there was no time for keeps the event's place in the queue.
+        place = event.before_claim.get("next_attempt_at", now)
+        waiting = [outcome.next_attempt_at or place for outcome in current if not outcome.has_ended]
         failed = any(outcome.status == "failed" for outcome in current)
         ended = Status.FAILED if failed else Status.DISPATCHED
         event.receiver_results = receivers.dump(self.outcomes)
@@ -475,8 +487,10 @@ class _Work:
         event.last_error = in_plane(next((outcome.error for outcome in current if outcome.error), ""))
 
     def due(self) -> list[Receiver]:
+        """In the order of their connection; those that were tried less often come first."""
         now = timezone.now()
-        return [receiver for receiver in self.receivers if self._before(receiver).is_due(now)]
+        due = [receiver for receiver in self.receivers if self._before(receiver).is_due(now)]
+        return sorted(due, key=lambda receiver: self._before(receiver).attempts)
 
     def _before(self, receiver: Receiver) -> Outcome:
         return self.outcomes.get(receiver.name, Outcome())

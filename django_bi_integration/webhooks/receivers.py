@@ -139,31 +139,48 @@ def expected_ms(event: ReceivedEvent) -> float:
 def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before: Outcome) -> Outcome:
     """Run one receiver within a savepoint; what it raises ends here, as part of its outcome.
 
-    A deadlock is raised again: the transaction is to blame for it, which holds what other receivers locked.
+    A deadlock is raised again: the transaction is to blame for it, which holds what other receivers locked. And so is
+    what the savepoint's own end raises: an interruption there leaves open what became of the receiver's effects.
     """
-    pk, callbacks = event.pk, len(connection.run_on_commit)
+    callbacks = len(connection.run_on_commit)
     attempt = replace(before, attempts=before.attempts + 1, retry_at="", error="", traceback="")
     started = time.perf_counter()
-    try:
-        with transaction.atomic():
-            receiver.call(event, data)
-            if event.pk != pk:
-                raise TypeError("A receiver may not delete its event: the record that it is done would go with it.")
-    except (Exception, asyncio.CancelledError) as error:  # whatever one raises must not reach the others
-        event.pk = pk
-        if is_conflict(error):
-            raise
+    with transaction.atomic():
+        error = _error_of(receiver, event, data)
+        if error is not None:
+            transaction.set_rollback(True)
+    if error is None:
+        outcome = replace(attempt, status="done")
+    else:
         outcome = failure(attempt, error)
         # Neither the payload nor what the error says of it belongs into a log.
         logger.warning(
             "receiver %s raised %s for event %s: %s",
             receiver.name, type(error).__name__, event.pk, outcome.status,
         )  # fmt: skip
-    else:
-        outcome = replace(attempt, status="done")
     duration_ms = _last_ms[receiver.name] = _ms_since(started)
     _watch_callbacks(receiver, callbacks, duration_ms)
     return replace(outcome, duration_ms=duration_ms)
+
+
+def _error_of(receiver: Receiver, event: ReceivedEvent, data: EventData | None) -> BaseException | None:
+    """Call the receiver; return what it raised, or what is to be said of what it did, and None where all is well."""
+    pk = event.pk
+    try:
+        receiver.call(event, data)
+        if event.pk != pk:
+            raise TypeError("A receiver may not delete its event: the record that it is done would go with it.")
+        if connection.needs_rollback and not connection.closed_in_transaction:
+            raise transaction.TransactionManagementError(
+                "The receiver went on after a database error, or called set_rollback(): all that it wrote is rolled"
+                " back. Where a query may fail, give it a transaction.atomic() of its own within the try."
+            )
+    except (Exception, asyncio.CancelledError) as error:  # whatever one raises must not reach the others
+        event.pk = pk
+        if is_conflict(error):
+            raise
+        return error
+    return None
 
 
 def _watch_callbacks(receiver: Receiver, first: int, ms: float) -> None:

@@ -1,12 +1,20 @@
 """bi_dispatch: dispatch what is pending, from cron or a shell."""
 
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from contextlib import suppress
 from typing import Any
 
 from django_bi_integration.management.base import CommandWithExamples
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks.dispatch import dispatch_pending
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if (seconds := float(text)) >= 0:
+            return seconds
+    raise ArgumentTypeError(f"{text!r} is no number of seconds. Give 0 or more, for example 50.")
 
 
 class Command(CommandWithExamples):
@@ -21,7 +29,7 @@ It needs no broker and may run beside Celery workers. The exit code is 1 when an
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--seconds", type=float, help="start no further receiver after so many seconds")
+        parser.add_argument("--seconds", type=_seconds, help="start no further receiver after so many seconds")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *, seconds: float | None, **options: Any) -> None:
