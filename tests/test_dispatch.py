@@ -5,7 +5,7 @@ import json
 import math
 import signal
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -911,6 +911,28 @@ def clock(monkeypatch):
     return seconds
 
 
+@contextmanager
+def slow_and_other(clock, *, seconds, error=None):
+    """Two receivers, of which the first takes so long, and may raise then; what was begun, in its order."""
+    begun = []
+
+    def slow(event, **arguments):
+        begun.append(f"slow {event.vendor_event_id}")
+        clock[0] += seconds
+        if error:
+            raise error
+
+    def other(event, **arguments):
+        begun.append(f"other {event.vendor_event_id}")
+        assert not event.is_stale
+
+    with (
+        subscribed(event_received, slow, dispatch_uid="slow"),
+        subscribed(event_received, other, dispatch_uid="other"),
+    ):
+        yield begun
+
+
 def test_a_receiver_that_turns_out_slow_holds_back_no_further_event(batches, clock, monkeypatch):
     """What it wrote is committed with what was written before, and the others have a commit of their own."""
     monkeypatch.setattr(dispatch, "COMMIT_MS", 10_000)  # on a machine of any speed
@@ -936,19 +958,7 @@ def test_a_receiver_that_turns_out_slow_holds_back_no_further_event(batches, clo
 def test_after_its_time_a_task_starts_no_further_receiver(was_unfinished, batches, clock):
     """A time limit interrupts one receiver of a task: the next one that hangs would have its worker killed."""
     to = big_interview()
-    begun = []
-
-    def slow(event, **arguments):
-        begun.append(f"slow {event.vendor_event_id}")
-        clock[0] += 10
-
-    def other(event, **arguments):
-        begun.append(f"other {event.vendor_event_id}")
-
-    with (
-        subscribed(event_received, slow, dispatch_uid="slow"),
-        subscribed(event_received, other, dispatch_uid="other"),
-    ):
+    with slow_and_other(clock, seconds=10) as begun:
         deliver(to, interview_event("0", interview="10"))
         dispatch_pending()
         for number in "12":
@@ -1053,23 +1063,10 @@ def test_a_receiver_that_took_a_worker_down_is_remembered_although_there_was_no_
 
 def test_a_slow_receiver_that_fails_does_not_keep_the_next_one_from_its_turn(clock):
     """Its wait is over before the queue comes round again."""
-    begun = []
-
-    def slow(event, **arguments):
-        begun.append(f"slow {event.vendor_event_id}")
-        clock[0] += 240
-        raise LookupError
-
-    def other(event, **arguments):
-        begun.append(f"other {event.vendor_event_id}")
-
     to = big_interview()
     for number in "123":
         deliver(to, interview_event(number, interview=number))
-    with (
-        subscribed(event_received, slow, dispatch_uid="slow"),
-        subscribed(event_received, other, dispatch_uid="other"),
-    ):
+    with slow_and_other(clock, seconds=240, error=LookupError) as begun:
         for _ in range(9):
             with later(clock[0]):
                 dispatch_pending(seconds=60)
@@ -1090,23 +1087,10 @@ def test_what_is_given_back_is_as_it_was():
 
 def test_an_event_that_there_was_no_time_for_keeps_its_place_before_the_next_of_its_object(clock):
     """Where the clock of the worker that began it is ahead, or was set back since."""
-    begun = []
-
-    def slow(event, **arguments):
-        begun.append(f"slow {event.vendor_event_id}")
-        clock[0] += 30
-
-    def other(event, **arguments):
-        begun.append(f"other {event.vendor_event_id}")
-        assert not event.is_stale
-
     to = big_interview()
     deliver(to, interview_event("1", "interview.created", at="2020-01-01T00:00:00.000Z"))
     deliver(to, interview_event("2", at="2020-01-02T00:00:00.000Z"))
-    with (
-        subscribed(event_received, slow, dispatch_uid="slow"),
-        subscribed(event_received, other, dispatch_uid="other"),
-    ):
+    with slow_and_other(clock, seconds=30) as begun:
         with later(2):
             dispatch_pending(seconds=20)
         for _ in range(4):
