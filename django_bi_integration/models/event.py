@@ -18,8 +18,9 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration import people, vendors
 from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
 from django_bi_integration.models.managers import Manager
-from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration, as_recalled
+from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration
 from django_bi_integration.models.statements import (
+    ROW_VERSION,
     Statement,
     attributes,
     column,
@@ -40,6 +41,8 @@ ARRIVES = (
 )  # fmt: skip
 #: What is then the time of its arrival, too.
 ARRIVED_AT = ("last_delivery_at", "next_attempt_at")
+#: Where an arriving event has what tells whether its registration changed since that was found.
+RECALLED = "registration.row_version"
 #: What a claim changes.
 CLAIMED = ("claim", "attempts", "interruptions", "next_attempt_at")
 #: What the end of a dispatch changes.
@@ -119,12 +122,9 @@ def _insert(database: str, recalled: bool, counted: bool) -> Statement:
     source = f"VALUES ({', '.join(values.values())})"
     if recalled:
         # No row where it changed, instead of an error: PostgreSQL's log would quote the body of what is then refused.
-        still_so, guarded = as_recalled()
-        registration, vendor = fields_of(ReceivedEvent, "registration", "vendor")
-        # Its own columns: PostgreSQL takes a parameter to be of one type, and these are compared as well.
-        values |= {column(registration): "id", column(vendor): "vendor"}
-        source = f"SELECT {', '.join(values.values())} {still_so}"
-        taken |= guarded
+        same = f"id = {parameter('registration_id')} AND {ROW_VERSION[database]} = {parameter(RECALLED)}"
+        source = f"SELECT {', '.join(values.values())} FROM {table(WebhookRegistration)} WHERE {same}"
+        taken[RECALLED] = models.TextField()
     sql = f"INSERT INTO {table(ReceivedEvent)} ({', '.join(values)}) {source}"
     if database != "mysql":
         sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO "

@@ -19,7 +19,7 @@ from django_bi_integration import vendors
 from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_network
 from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
-from django_bi_integration.models.statements import Attributes, Lookup, column, fields_of, parameter, table
+from django_bi_integration.models.statements import Lookup
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -74,7 +74,7 @@ class WebhookRegistrationManager(Manager["WebhookRegistration"]):
     def recall(self, pk: uuid.UUID) -> "WebhookRegistration | None":
         """The registration as this process last found it, without asking the database; None where it has not.
 
-        Whoever goes by it has the database look, in the statement that stores, whether it is still so: as_recalled.
+        Whoever goes by it has the database look, in the statement that stores, whether its version is still the same.
         """
         return _found.get(pk)
 
@@ -82,24 +82,10 @@ class WebhookRegistrationManager(Manager["WebhookRegistration"]):
 #: What this process last found of registrations, and how many of them it remembers at most.
 _found: "dict[uuid.UUID, WebhookRegistration]" = {}
 MOST_FOUND = 1_000
-#: What a proof depends on, besides that the registration is active, and where an arriving event has it.
-DECIDES = {
-    "id": "registration_id",
-    "vendor": "vendor",
-    "key_digest": "registration.key_digest",
-    "allowed_networks": "registration.allowed_networks",
-}
 
 
 class RegistrationChanged(Exception):
     """A registration is not any more as it was recalled."""
-
-
-def as_recalled() -> tuple[str, Attributes]:
-    """SQL for the row of an event's registration, none where that is not as it was recalled; and what it takes."""
-    decides = dict(zip(DECIDES.values(), fields_of(WebhookRegistration, *DECIDES), strict=True))
-    is_same = " AND ".join(f"{column(field)} = {parameter(attribute)}" for attribute, field in decides.items())
-    return f"FROM {table(WebhookRegistration)} WHERE {is_same} AND is_active", decides
 
 
 @cache
@@ -134,6 +120,9 @@ class WebhookRegistration(models.Model):
 
     objects = WebhookRegistrationManager()
 
+    #: Another one after every change, as ``find`` found it; None on databases that have no such thing.
+    row_version: str | None = None
+
     if TYPE_CHECKING:
         events: RelatedManager[ReceivedEvent]
 
@@ -161,15 +150,12 @@ class WebhookRegistration(models.Model):
 
     @property
     def can_be_recalled(self) -> bool:
-        """Whether a later delivery may go by it.
-
-        Not on MariaDB and MySQL: an INSERT that reads a table has all others wait there, even while it waits itself.
-        """
-        return self.is_active and self.has_proof and connection.vendor != "mysql"
+        """Whether a later delivery may go by it."""
+        return self.is_active and self.has_proof and self.row_version is not None
 
     def without_former_key(self) -> "WebhookRegistration":
         """A copy that knows the key alone: what a former one proves has an end."""
-        known = copy.copy(self)
+        known = copy.deepcopy(self)
         known.previous_key_digest, known.previous_key_until = "", None
         return known
 

@@ -66,14 +66,20 @@ def _goes_as_it_is(field: "models.Field[Any, Any]") -> bool:
     return sample is not None and field.get_db_prep_save(sample, connection) is sample
 
 
+#: What a database has another value of in a row after every change of it. PostgreSQL's ``xmin`` names the transaction
+#: that made it what it is, also long afterwards; ``ctid`` tells apart two changes in one transaction.
+ROW_VERSION = {"postgresql": "ctid::text || xmin::text"}
+
+
 class Lookup:
-    """Finds the row of a primary key."""
+    """Finds the row of a primary key, and its ``row_version``: None where the database has none."""
 
     def __init__(self, model: type[models.Model]) -> None:
         fields = model._meta.concrete_fields
         self.model = model
         self.key = fields_of(model, "id")[0]
-        self.sql = f"SELECT {columns(fields)} FROM {table(model)} WHERE {columns([self.key])} = %s"
+        version = ROW_VERSION.get(connection.vendor, "NULL")
+        self.sql = f"SELECT {version}, {columns(fields)} FROM {table(model)} WHERE {columns([self.key])} = %s"
         self.fields = fields
         self.names = [field.attname for field in fields]
 
@@ -85,8 +91,11 @@ class Lookup:
             row = cursor.fetchone()
         if row is None:
             return None
-        values = [_converted(value, field, database) for value, field in zip(row, self.fields, strict=True)]
-        return self.model.from_db(database.alias, self.names, values)
+        version, *rest = row
+        values = [_converted(value, field, database) for value, field in zip(rest, self.fields, strict=True)]
+        found: Any = self.model.from_db(database.alias, self.names, values)
+        found.row_version = version
+        return found
 
 
 def _converted(value: object, field: "models.Field[Any, Any]", database: BaseDatabaseWrapper) -> object:
