@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import time_machine
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from django_bi_integration.exceptions import GiveUp, RetryLater
@@ -351,6 +351,15 @@ def go_on_after_an_error(event, **arguments):
         Effect.objects.create(pk=row.pk)
 
 
+def go_on_after_a_failed_query(event, **arguments):
+    """PostgreSQL takes no more of the transaction; the others have done what they could not, and know of no harm."""
+    Effect.objects.create(receiver="harm" if connection.vendor == "postgresql" else "x", event_id="1")
+    with suppress(DatabaseError):
+        connection.cursor().execute("SELECT nonsense")
+    if connection.vendor != "postgresql":
+        raise LookupError
+
+
 def set_rollback(event, **arguments):
     Effect.objects.create(receiver="harm", event_id="1")
     transaction.set_rollback(True)
@@ -360,7 +369,7 @@ def set_rollback(event, **arguments):
     "harm",
     [
         lose_connection, close_connection, leave_savepoint_broken, leave_block_open, interrupted_at_the_end_of_a_block,
-        go_on_after_an_error, set_rollback,
+        go_on_after_an_error, go_on_after_a_failed_query, set_rollback,
     ],
 )  # fmt: skip
 def test_a_receiver_that_breaks_its_transaction_does_not_undo_the_others(harm):
@@ -1014,6 +1023,41 @@ def test_a_transaction_that_is_lost_late_has_no_receiver_started_again(number, b
                 dispatch_pending(seconds=60)
             assert len(begun) <= before + 1
     assert list(ReceivedEvent.objects.values_list("status", flat=True)) == ["failed"] * number
+
+
+def test_a_receiver_that_goes_on_after_a_failed_query_has_no_other_run_again(batches):
+    """Its savepoint alone is rolled back, and the batch goes on."""
+    calls = []
+
+    def good(event, **arguments):
+        calls.append(event.vendor_event_id)
+
+    to = big_interview()
+    for number in "123":
+        deliver(to, interview_event(number, interview=number))
+    with (
+        subscribed(event_received, good, dispatch_uid="good"),
+        subscribed(event_received, go_on_after_a_failed_query, dispatch_uid="harm"),
+    ):
+        receivers._last_ms.update(good=0, harm=0)
+        assert dispatch_pending() == {"pending": 3}
+    assert (calls, batches) == (["1", "2", "3"], [3])
+
+
+@pytest.mark.parametrize("ending", [transaction.commit, transaction.rollback])
+def test_a_caller_without_autocommit_keeps_what_it_wrote(ending):
+    deliver(big_interview(), interview_event("1"))
+    connection.close()
+    transaction.set_autocommit(False)
+    try:
+        Effect.objects.create(receiver="host", event_id="1")
+        with subscribed(event_received, effect_of("good"), dispatch_uid="good"):
+            assert dispatch_pending() == {"dispatched": 1}
+        assert not transaction.get_autocommit()
+        ending()
+    finally:
+        connection.close()
+    assert effects() == (["1", "1"] if ending is transaction.commit else [])
 
 
 def test_what_a_lost_batch_has_not_begun_one_by_one_is_given_back(batches):

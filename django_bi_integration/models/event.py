@@ -20,7 +20,6 @@ from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration
 from django_bi_integration.models.statements import (
-    ROW_VERSION,
     Statement,
     attributes,
     column,
@@ -28,6 +27,7 @@ from django_bi_integration.models.statements import (
     equations,
     fields_of,
     parameter,
+    row_as_text,
     table,
 )
 from django_bi_integration.text import plain_object
@@ -42,7 +42,7 @@ ARRIVES = (
 #: What is then the time of its arrival, too.
 ARRIVED_AT = ("last_delivery_at", "next_attempt_at")
 #: Where an arriving event has what tells whether its registration changed since that was found.
-RECALLED = "registration.row_version"
+RECALLED = "registration.as_text"
 #: What a claim changes.
 CLAIMED = ("claim", "attempts", "interruptions", "next_attempt_at")
 #: What the end of a dispatch changes.
@@ -122,7 +122,7 @@ def _insert(database: str, recalled: bool, counted: bool) -> Statement:
     source = f"VALUES ({', '.join(values.values())})"
     if recalled:
         # No row where it changed, instead of an error: PostgreSQL's log would quote the body of what is then refused.
-        same = f"id = {parameter('registration_id')} AND {ROW_VERSION[database]} = {parameter(RECALLED)}"
+        same = f"id = {parameter('registration_id')} AND {row_as_text(WebhookRegistration)} = {parameter(RECALLED)}"
         source = f"SELECT {', '.join(values.values())} FROM {table(WebhookRegistration)} WHERE {same}"
         taken[RECALLED] = models.TextField()
     sql = f"INSERT INTO {table(ReceivedEvent)} ({', '.join(values)}) {source}"

@@ -75,7 +75,7 @@ class WebhookRegistrationManager(Manager["WebhookRegistration"]):
     def recall(self, pk: uuid.UUID) -> "WebhookRegistration | None":
         """The registration as this process last found it, without asking the database; None where it has not.
 
-        Whoever goes by it has the database look, in the statement that stores, whether its version is still the same.
+        Whoever goes by it has the database look, in the statement that stores, whether its row is still the same.
         """
         return _found.get(pk)
 
@@ -121,8 +121,8 @@ class WebhookRegistration(models.Model):
 
     objects = WebhookRegistrationManager()
 
-    #: Another one after every change, as ``find`` found it; None on databases that have no such thing.
-    row_version: str | None = None
+    #: The whole row, as ``find`` found it; None on databases that have no such thing.
+    as_text: str | None = None
 
     if TYPE_CHECKING:
         events: RelatedManager[ReceivedEvent]
@@ -152,7 +152,7 @@ class WebhookRegistration(models.Model):
     @property
     def can_be_recalled(self) -> bool:
         """Whether a later delivery may go by it."""
-        return self.is_active and self.has_proof and self.row_version is not None
+        return self.is_active and self.has_proof and self.as_text is not None
 
     def without_former_key(self) -> "WebhookRegistration":
         """A copy that knows the key alone: what a former one proves has an end."""

@@ -66,20 +66,15 @@ def _goes_as_it_is(field: "models.Field[Any, Any]") -> bool:
     return sample is not None and field.get_db_prep_save(sample, connection) is sample
 
 
-#: What a database has another value of in a row after every change of it. PostgreSQL's ``xmin`` names the transaction
-#: that made it what it is, also long afterwards; ``ctid`` tells apart two changes in one transaction.
-ROW_VERSION = {"postgresql": "ctid::text || xmin::text"}
-
-
 class Lookup:
-    """Finds the row of a primary key, and its ``row_version``: None where the database has none."""
+    """Finds the row of a primary key, and the whole of it ``as_text``: None where the database has no such thing."""
 
     def __init__(self, model: type[models.Model]) -> None:
         fields = model._meta.concrete_fields
         self.model = model
         self.key = fields_of(model, "id")[0]
-        version = ROW_VERSION.get(connection.vendor, "NULL")
-        self.sql = f"SELECT {version}, {columns(fields)} FROM {table(model)} WHERE {columns([self.key])} = %s"
+        text = row_as_text(model) if connection.vendor == "postgresql" else "NULL"
+        self.sql = f"SELECT {text}, {columns(fields)} FROM {table(model)} WHERE {columns([self.key])} = %s"
         self.fields = fields
         self.names = [field.attname for field in fields]
 
@@ -91,10 +86,10 @@ class Lookup:
             row = cursor.fetchone()
         if row is None:
             return None
-        version, *rest = row
+        text, *rest = row
         values = [_converted(value, field, database) for value, field in zip(rest, self.fields, strict=True)]
         found: Any = self.model.from_db(database.alias, self.names, values)
-        found.row_version = version
+        found.as_text = text
         return found
 
 
@@ -136,6 +131,11 @@ def equations(fields: Fields, *, joined_by: str = ", ") -> str:
 
 def column(field: "models.Field[Any, Any]") -> str:
     return connection.ops.quote_name(field.column or "")
+
+
+def row_as_text(model: type[models.Model]) -> str:
+    """All that is in a row, on PostgreSQL: to compare it takes less planning there than column by column."""
+    return f"{table(model)}::text"
 
 
 def table(model: type[models.Model]) -> str:

@@ -33,14 +33,15 @@ def is_conflict(error: BaseException) -> bool:
 def writing() -> Iterator[None]:
     """A transaction that will write. SQLite, which has no row locks, is made to lock as a whole at once:
     locking later, behind a read, would fail instead of wait."""
-    is_outermost = not connection.in_atomic_block
+    is_outermost = not connection.in_atomic_block and connection.get_autocommit()
     try:
         with transaction.atomic():
             if not connection.features.has_select_for_update:
                 ReceivedEvent.objects.filter(pk=0).update(attempts=0)
             yield
     finally:
-        if is_outermost and (connection.in_atomic_block or not connection.autocommit):
+        is_open = connection.connection is not None and not connection.autocommit
+        if is_outermost and (connection.in_atomic_block or is_open):
             _begin_anew()
 
 

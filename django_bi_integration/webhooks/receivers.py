@@ -15,6 +15,7 @@ from random import uniform
 from typing import Any, Literal
 
 from asgiref.sync import async_to_sync
+from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
 from django.dispatch import Signal
 from django.utils import timezone
@@ -140,15 +141,25 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
     """Run one receiver within a savepoint; what it raises ends here, as part of its outcome.
 
     A deadlock is raised again: the transaction is to blame for it, which holds what other receivers locked. And so is
-    what the savepoint's own end raises: an interruption there leaves open what became of the receiver's effects.
+    an interruption of the savepoint's own end, which leaves open what became of the receiver's effects.
     """
     callbacks = len(connection.run_on_commit)
     attempt = replace(before, attempts=before.attempts + 1, retry_at="", error="", traceback="")
     started = time.perf_counter()
-    with transaction.atomic():
-        error = _error_of(receiver, event, data)
-        if error is not None:
-            transaction.set_rollback(True)
+    error: BaseException | None = None
+    has_run = False
+    try:
+        with transaction.atomic():
+            error = _error_of(receiver, event, data)
+            has_run = True
+            if error is not None:
+                transaction.set_rollback(True)
+    except DatabaseFailure as refusal:
+        # PostgreSQL keeps nothing after any query that failed, and says so here where the receiver went on. All that
+        # the receiver wrote is rolled back then, and the transaction as well as before.
+        if not has_run or connection.needs_rollback or connection.closed_in_transaction or is_conflict(refusal):
+            raise
+        error = _went_on(refusal)
     if error is None:
         outcome = replace(attempt, status="done")
     else:
@@ -171,16 +182,22 @@ def _error_of(receiver: Receiver, event: ReceivedEvent, data: EventData | None) 
         if event.pk != pk:
             raise TypeError("A receiver may not delete its event: the record that it is done would go with it.")
         if connection.needs_rollback and not connection.closed_in_transaction:
-            raise transaction.TransactionManagementError(
-                "The receiver went on after a database error, or called set_rollback(): all that it wrote is rolled"
-                " back. Where a query may fail, give it a transaction.atomic() of its own within the try."
-            )
+            raise _went_on()
     except (Exception, asyncio.CancelledError) as error:  # whatever one raises must not reach the others
         event.pk = pk
         if is_conflict(error):
             raise
         return error
     return None
+
+
+def _went_on(cause: DatabaseFailure | None = None) -> Exception:
+    error = transaction.TransactionManagementError(
+        "The receiver went on after a database error, or called set_rollback(): all that it wrote is rolled back."
+        " Where a query may fail, give it a transaction.atomic() of its own within the try."
+    )
+    error.__cause__ = cause
+    return error
 
 
 def _watch_callbacks(receiver: Receiver, first: int, ms: float) -> None:
