@@ -1,11 +1,10 @@
 """ReceivedEvent: one row for one event, however often it is delivered; together the rows are the queue."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -237,7 +236,7 @@ class ReceivedEvent(models.Model):
     #: Set by a claim: whether the worker that had the event before did not finish it, or one of its receivers.
     was_unfinished = False
     #: Set by a claim: what it changed, as it was before.
-    before_claim: Mapping[str, Any] = MappingProxyType({})
+    before_claim: dict[str, Any]
 
     class Meta:
         base_manager_name = "objects"

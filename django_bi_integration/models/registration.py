@@ -64,12 +64,12 @@ class WebhookRegistrationManager(Manager["WebhookRegistration"]):
     def find(self, pk: uuid.UUID) -> "WebhookRegistration | None":
         """The registration that a delivery is for; many ask, so the statement is not compiled each time."""
         found: WebhookRegistration | None = _lookup(connection.vendor).find(pk)
-        if found is not None and found.can_be_recalled:
+        if found is None or not found.can_be_recalled:
+            _found.pop(pk, None)
+        elif pk not in _found or _found[pk].as_text != found.as_text:
             if len(_found) >= MOST_FOUND:
                 _found.clear()
             _found[pk] = found.without_former_key()
-        else:
-            _found.pop(pk, None)
         return found
 
     def recall(self, pk: uuid.UUID) -> "WebhookRegistration | None":
@@ -90,7 +90,7 @@ class RegistrationChanged(Exception):
 
 
 @cache
-def _lookup(vendor: str) -> Lookup:
+def _lookup(database: str) -> Lookup:
     return Lookup(WebhookRegistration)
 
 

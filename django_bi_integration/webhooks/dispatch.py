@@ -475,7 +475,7 @@ class _Work:
         event, now = self.event, timezone.now()
         current = [self._before(receiver) for receiver in self.receivers]
         # One that there was no time for keeps the event's place in the queue.
-        place = event.before_claim.get("next_attempt_at", now)
+        place = event.before_claim["next_attempt_at"]
         waiting = [outcome.next_attempt_at or place for outcome in current if not outcome.has_ended]
         failed = any(outcome.status == "failed" for outcome in current)
         ended = Status.FAILED if failed else Status.DISPATCHED
