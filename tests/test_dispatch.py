@@ -846,6 +846,32 @@ def test_quick_events_share_their_commits(django_assert_max_num_queries, monkeyp
     assert len(effects("quick")) == 31
 
 
+def test_each_event_of_a_shared_transaction_keeps_what_became_of_it(batches):
+    """Whatever its text looks like to a database that takes all of them as one list."""
+    to = big_interview()
+    texts = ["fine", "", "NULL", "{}", '{"a","b"}', "a,b", "\\", '"', "'", "%(id)s", "ü", "line\nline"]
+
+    def say(event, **arguments):
+        text = texts[int(event.object_id)]
+        if text != "fine":
+            raise GiveUp(text)
+
+    with subscribed(event_received, say, dispatch_uid="say"):
+        for number in range(len(texts)):
+            deliver(to, interview_event(str(number), interview=str(number)))
+            if number == 0:
+                dispatch_pending()  # so that the receiver is known to be quick
+        dispatch_pending()
+    assert batches == [1, len(texts) - 1]
+    for event in ReceivedEvent.objects.all():
+        text, result = texts[int(event.object_id)], event.receiver_results["say"]
+        said = "" if text == "fine" else f"GiveUp: {text}"
+        assert (event.status, event.dispatched_at is None) == (("failed", True) if said else ("dispatched", False))
+        assert (event.last_error, result["error"], event.claim, event.next_attempt_at) == (said, said, None, None)
+        state = ObjectState.objects.get(object_id=event.object_id)
+        assert (state.newest_event, state.data["id"]) == (event, event.object_id)
+
+
 def test_an_event_of_the_same_student_finds_what_the_one_before_said(batches):
     """A receiver that asks for all interviews of a student may run in the same transaction as the one before."""
     to = big_interview()

@@ -20,10 +20,10 @@ from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration
 from django_bi_integration.models.statements import (
     Statement,
+    Update,
     attributes,
     column,
     columns,
-    equations,
     fields_of,
     parameter,
     row_as_text,
@@ -94,7 +94,7 @@ class ReceivedEventManager(Manager["ReceivedEvent"]):
 
     def settle(self, events: Sequence["ReceivedEvent"]) -> bool:
         """Store what became of events and give up their claims; False where one was not this worker's any more."""
-        return _settle().execute(*events) == len(events)
+        return _settle().execute(events) == len(events)
 
 
 class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
@@ -140,21 +140,18 @@ _COUNT = (
 @cache
 def _count_repeat() -> Statement:
     same = fields_of(ReceivedEvent, *IDENTITY, "body")
+    found = " AND ".join(f"{column(field)} = {parameter(field.attname)}" for field in same)
     return Statement(
         f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = {parameter('received_at')}"
-        f" WHERE {equations(same, joined_by=' AND ')} AND claim IS NULL",
+        f" WHERE {found} AND claim IS NULL",
         attributes([*fields_of(ReceivedEvent, "received_at"), *same]),
     )
 
 
 @cache
-def _settle() -> Statement:
+def _settle() -> Update:
     changed, held = fields_of(ReceivedEvent, *SETTLED), fields_of(ReceivedEvent, "id", "claim")
-    return Statement(
-        f"UPDATE {table(ReceivedEvent)} SET {equations(changed)}, claim = NULL"
-        f" WHERE {equations(held, joined_by=' AND ')}",
-        attributes([*changed, *held]),
-    )
+    return Update(ReceivedEvent, changed, held, also=["claim = NULL"])
 
 
 class ReceivedEvent(models.Model):

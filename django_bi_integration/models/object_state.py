@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration.events import EventData
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
-from django_bi_integration.models.statements import Statement, attributes, equations, fields_of, table
+from django_bi_integration.models.statements import Update, fields_of
 from django_bi_integration.text import clean
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ObjectStateQuerySet(models.QuerySet["ObjectState"]):
     def store(self, states: Collection["ObjectState"]) -> None:
         """Update the rows of ``states``, which are there and locked."""
         if states:
-            _store().execute(*states)
+            _store().execute(states)
 
 
 #: What an event changes.
@@ -35,12 +35,8 @@ CHANGED = ("subject_id", "newest_at", "newest_event", "data", "is_deleted")
 
 
 @cache
-def _store() -> Statement:
-    changed, key = fields_of(ObjectState, *CHANGED), fields_of(ObjectState, "key")
-    return Statement(
-        f"UPDATE {table(ObjectState)} SET {equations(changed)} WHERE {equations(key)}",
-        attributes([*changed, *key]),
-    )
+def _store() -> Update:
+    return Update(ObjectState, fields_of(ObjectState, *CHANGED), fields_of(ObjectState, "key"))
 
 
 class ObjectState(models.Model):
@@ -89,7 +85,7 @@ class ObjectState(models.Model):
 
     def take_in(self, event: "ReceivedEvent", data: EventData | None) -> None:
         """Remember ``event``, which is not stale, as the newest; save afterwards."""
-        self.newest_event = event
+        self.newest_event_id = event.pk
         self.newest_at = max(filter(None, (event.occurred_at, self.newest_at)), default=None)
         self.subject_id = event.subject_id or self.subject_id
         if event.is_deletion:

@@ -4,7 +4,7 @@ The ORM would compile them anew each time, which takes as long as all the rest o
 the models' own table and column names; fields convert the values as the ORM has them do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
@@ -28,6 +28,24 @@ SAMPLES: dict[type, object] = {
 }
 
 
+class Parameters:
+    """The values that a statement takes of an object, by the names of their attributes."""
+
+    def __init__(self, attributes: Attributes) -> None:
+        self.names = [parameter_name(attribute) for attribute in attributes]
+        self.values_of = attrgetter(*attributes)
+        self.converted = [
+            (parameter_name(attribute), field) for attribute, field in attributes.items() if not _goes_as_it_is(field)
+        ]
+
+    def of(self, item: object, database: BaseDatabaseWrapper) -> dict[str, Any]:
+        """As the fields convert them for the database."""
+        values = dict(zip(self.names, self.values_of(item), strict=True))
+        for name, field in self.converted:
+            values[name] = field.get_db_prep_save(values[name], database)
+        return values
+
+
 class Statement:
     """SQL, and the attributes of an object that it takes by their names, each with the field that converts it.
 
@@ -36,27 +54,54 @@ class Statement:
 
     def __init__(self, sql: str, attributes: Attributes) -> None:
         self.sql = sql
-        self.names = [parameter_name(attribute) for attribute in attributes]
-        self.values_of = attrgetter(*attributes)
-        self.converted = [
-            (parameter_name(attribute), field) for attribute, field in attributes.items() if not _goes_as_it_is(field)
-        ]
+        self.parameters = Parameters(attributes)
 
-    def execute(self, *objects: object) -> int:
-        """Run it with the values that each object has as attributes; the number of rows that it was about.
+    def execute(self, item: object) -> int:
+        """Run it with the values that the object has as attributes; the number of rows that it was about.
 
-        Many objects are one round trip where the database's driver can do that. Raises ``django.db.Error``.
+        Raises ``django.db.Error``.
         """
         database = connections[DEFAULT_DB_ALIAS]  # looked up once, not with every value
-        values = [dict(zip(self.names, self.values_of(item), strict=True)) for item in objects]
-        for row in values:
-            for name, field in self.converted:
-                row[name] = field.get_db_prep_save(row[name], database)
         with database.cursor() as cursor:
-            if len(values) == 1:
-                cursor.execute(self.sql, values[0])
+            cursor.execute(self.sql, self.parameters.of(item, database))
+            return int(cursor.rowcount)
+
+
+class Update:
+    """Sets the ``changed`` columns of rows that ``found_by`` tells, for each row to values of its own.
+
+    On PostgreSQL that is one statement with a list of values for each column, planned once for all rows; elsewhere one
+    for each row. ``also`` is SQL that sets columns which become the same in every row.
+    """
+
+    def __init__(
+        self, model: type[models.Model], changed: Fields, found_by: Fields, *, also: Sequence[str] = ()
+    ) -> None:
+        fields = [*changed, *found_by]
+        self.parameters = Parameters(attributes(fields))
+        self.is_one = connection.vendor == "postgresql"
+        given = {field: parameter(field.attname) for field in fields}
+        rows = ""
+        if self.is_one:
+            lists = ", ".join(f"{place}::{field.cast_db_type(connection)}[]" for field, place in given.items())
+            rows = f" FROM unnest({lists}) AS given ({columns(fields)})"
+            given = {field: f"given.{column(field)}" for field in fields}
+        values = [*(f"{column(field)} = {given[field]}" for field in changed), *also]
+        same = [f"{table(model)}.{column(field)} = {given[field]}" for field in found_by]
+        self.sql = f"UPDATE {table(model)} SET {', '.join(values)}{rows} WHERE {' AND '.join(same)}"
+
+    def execute(self, items: Collection[object]) -> int:
+        """Run it with the values that each of the objects has as attributes; the number of rows that were there.
+
+        Raises ``django.db.Error``.
+        """
+        database = connections[DEFAULT_DB_ALIAS]
+        rows = [self.parameters.of(item, database) for item in items]
+        with database.cursor() as cursor:
+            if self.is_one:
+                cursor.execute(self.sql, {name: [row[name] for row in rows] for name in self.parameters.names})
             else:
-                cursor.executemany(self.sql, values)
+                cursor.executemany(self.sql, rows)
             return int(cursor.rowcount)
 
 
@@ -122,11 +167,6 @@ def parameter(attribute: str) -> str:
 def columns(fields: Fields) -> str:
     """The fields' columns, quoted."""
     return ", ".join(map(column, fields))
-
-
-def equations(fields: Fields, *, joined_by: str = ", ") -> str:
-    """Each of the fields' columns, and that it is the attribute's value: to assign, or to compare."""
-    return joined_by.join(f"{column(field)} = {parameter(field.attname)}" for field in fields)
 
 
 def column(field: "models.Field[Any, Any]") -> str:

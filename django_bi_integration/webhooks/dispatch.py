@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import accumulate, takewhile
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseFailure
@@ -42,10 +43,19 @@ BATCH = 200
 CLAIM_SECONDS = 1.0
 #: Milliseconds of work that one commit is meant to be: so long may an effect wait for others to be had.
 COMMIT_MS = 100.0
-#: What is to be known of an event before it is claimed.
-HEAD = ("claim", "object_key", "registration_id", "object_type", "object_id", "subject_id")
 
 Status = ReceivedEvent.Status
+
+
+class Head(NamedTuple):
+    """What is to be known of an event before it is claimed."""
+
+    pk: int
+    object_key: UUID | None
+    registration_id: UUID
+    object_type: str
+    object_id: str
+    subject_id: str
 
 
 class ClaimLost(Exception):
@@ -123,7 +133,7 @@ def claim(size: int = BATCH) -> list[ReceivedEvent]:
     """
     now = timezone.now()
     due = ReceivedEvent.objects.due(now)
-    while heads := list(due.order_by("next_attempt_at", "pk").only(*HEAD)[:size]):
+    while heads := list(map(Head._make, due.order_by("next_attempt_at", "pk").values_list(*Head._fields)[:size])):
         _ensure_states(heads)
         if events := _claim(heads, due, now):
             return events
@@ -133,7 +143,7 @@ def claim(size: int = BATCH) -> list[ReceivedEvent]:
     return []
 
 
-def _claim(heads: list[ReceivedEvent], due: QuerySet[ReceivedEvent], now: datetime) -> list[ReceivedEvent]:
+def _claim(heads: list[Head], due: QuerySet[ReceivedEvent], now: datetime) -> list[ReceivedEvent]:
     """Claim ``heads``, the events that have waited longest, and their objects' others, where no worker is at them."""
     with writing():
         keys = _free_objects({head.object_key for head in heads if head.object_key}, now)
@@ -155,7 +165,7 @@ def _one_at_most_unfinished(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
     return [event for event in events if _object(event) not in unfinished]
 
 
-def _object(event: ReceivedEvent) -> UUID | int:
+def _object(event: ReceivedEvent | Head) -> UUID | int:
     """What an event is one at a time with: its object, or itself where it has none."""
     return event.object_key or event.pk
 
@@ -176,7 +186,7 @@ def _take(events: Sequence[ReceivedEvent]) -> None:
     )
 
 
-def _in_vendor_order(due: QuerySet[ReceivedEvent], heads: list[ReceivedEvent]) -> list[ReceivedEvent]:
+def _in_vendor_order(due: QuerySet[ReceivedEvent], heads: list[Head]) -> list[ReceivedEvent]:
     """Lock the events of the heads' objects: object after object as the heads stand, each in the vendor's order.
 
     Where they are more than one claim takes, they are those of the first object alone.
@@ -196,8 +206,8 @@ def _end_of_lease() -> datetime:
     return timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
 
 
-def _ensure_states(events: Sequence[ReceivedEvent]) -> None:
-    wanted = {event.object_key: event for event in events if event.object_key}
+def _ensure_states(heads: list[Head]) -> None:
+    wanted = {head.object_key: head for head in heads if head.object_key}
     present = ObjectState.objects.filter(key__in=wanted).values_list("key", flat=True)
     for key in present:
         del wanted[key]
@@ -205,12 +215,12 @@ def _ensure_states(events: Sequence[ReceivedEvent]) -> None:
         [
             ObjectState(
                 key=key,
-                registration_id=event.registration_id,
-                object_type=event.object_type,
-                object_id=event.object_id,
-                subject_id=event.subject_id,
+                registration_id=head.registration_id,
+                object_type=head.object_type,
+                object_id=head.object_id,
+                subject_id=head.subject_id,
             )
-            for key, event in sorted(wanted.items())
+            for key, head in sorted(wanted.items())
         ],
         ignore_conflicts=True,
     )
@@ -348,23 +358,24 @@ class _States:
         if len(self._by_key) < len(keys):  # one was deleted since; the next claim makes it anew
             raise ClaimLost
         self._changed: dict[UUID, ObjectState] = {}
+        self._students: set[str] = set()  # whom these are about
 
     def of(self, event: ReceivedEvent) -> ObjectState | None:
         """The state that the event is about to be compared with."""
         # Receivers find what earlier events of this object and of this student said.
-        students = {state.subject_id for state in self._changed.values()}
-        if event.object_key in self._changed or event.subject_id in students:
+        if event.object_key in self._changed or event.subject_id in self._students:
             self.save()
         return self._by_key[event.object_key] if event.object_key else None
 
     def changed(self, state: ObjectState) -> None:
         """Have it stored before anything asks for it."""
         self._changed[state.key] = state
+        self._students.add(state.subject_id)
 
     def save(self) -> None:
         """Store what was taken in."""
         ObjectState.objects.store(self._changed.values())
-        self._changed = {}
+        self._changed, self._students = {}, set()
 
 
 class _Work:

@@ -144,7 +144,6 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
     an interruption of the savepoint's own end, which leaves open what became of the receiver's effects.
     """
     callbacks = len(connection.run_on_commit)
-    attempt = replace(before, attempts=before.attempts + 1, retry_at="", error="", traceback="")
     started = time.perf_counter()
     error: BaseException | None = None
     has_run = False
@@ -160,18 +159,19 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
         if not has_run or connection.needs_rollback or connection.closed_in_transaction or is_conflict(refusal):
             raise
         error = _went_on(refusal)
-    if error is None:
-        outcome = replace(attempt, status="done")
-    else:
-        outcome = failure(attempt, error)
-        # Neither the payload nor what the error says of it belongs into a log.
-        logger.warning(
-            "receiver %s raised %s for event %s: %s",
-            receiver.name, type(error).__name__, event.pk, outcome.status,
-        )  # fmt: skip
     duration_ms = _last_ms[receiver.name] = _ms_since(started)
-    _watch_callbacks(receiver, callbacks, duration_ms)
-    return replace(outcome, duration_ms=duration_ms)
+    if len(connection.run_on_commit) > callbacks:
+        _watch_callbacks(receiver, callbacks, duration_ms)
+    attempt = Outcome(attempts=before.attempts + 1, deaths=before.deaths, duration_ms=duration_ms)
+    if error is None:
+        return replace(attempt, status="done")
+    outcome = failure(attempt, error)
+    # Neither the payload nor what the error says of it belongs into a log.
+    logger.warning(
+        "receiver %s raised %s for event %s: %s",
+        receiver.name, type(error).__name__, event.pk, outcome.status,
+    )  # fmt: skip
+    return outcome
 
 
 def _error_of(receiver: Receiver, event: ReceivedEvent, data: EventData | None) -> BaseException | None:
