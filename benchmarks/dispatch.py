@@ -58,8 +58,8 @@ def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
 
 
 def clear() -> None:
-    """Begin with empty tables."""
-
+    """Begin with empty tables, and no task that waits for what was in them."""
+    app.control.purge()
     for model in (Effect, Event, ObjectState, ReceivedEvent):
         model.objects.all().delete()
 

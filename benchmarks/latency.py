@@ -16,7 +16,7 @@ def measure(deployment: Deployment, *, deliveries: int) -> Table:
     """One delivery after the other, each once the one before has had its effect."""
 
     waits = []
-    dispatch.clear()  # what others left would come first
+    dispatch.clear()
     with deployment.web("benchmarks.wsgi") as served, deployment.worker():
         url = served.url + registration().get_absolute_url()
         bodies = events.unique()
