@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 from statistics import median
 
+from django.db import connection
 from django.db.models import Max, Min
 
 from benchmarks import events
@@ -60,8 +61,9 @@ def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
 def clear() -> None:
     """Begin with empty tables, and no task that waits for what was in them."""
     app.control.purge()
-    for model in (Effect, Event, ObjectState, ReceivedEvent):
-        model.objects.all().delete()
+    tables = ", ".join(model._meta.db_table for model in (Effect, Event, ObjectState, ReceivedEvent))
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {tables}")  # deleted rows would slow whoever comes next until they are vacuumed
 
 
 def fill_ours(number: int) -> None:
