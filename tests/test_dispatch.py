@@ -872,6 +872,16 @@ def test_each_event_of_a_shared_transaction_keeps_what_became_of_it(batches):
         assert (state.newest_event, state.data["id"]) == (event, event.object_id)
 
 
+def test_text_that_is_too_long_is_not_cut_unseen():
+    deliver(big_interview())
+    dispatch_pending()
+    state = ObjectState.objects.get()
+    state.subject_id = "x" * 300
+    with suppress(DatabaseError):  # SQLite has no limit
+        ObjectState.objects.store([state])
+    assert ObjectState.objects.get().subject_id in ("{partner_id}", "x" * 300)
+
+
 def test_an_event_of_the_same_student_finds_what_the_one_before_said(batches):
     """A receiver that asks for all interviews of a student may run in the same transaction as the one before."""
     to = big_interview()

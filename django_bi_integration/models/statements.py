@@ -83,7 +83,7 @@ class Update:
         given = {field: parameter(field.attname) for field in fields}
         rows = ""
         if self.is_one:
-            lists = ", ".join(f"{place}::{field.cast_db_type(connection)}[]" for field, place in given.items())
+            lists = ", ".join(f"{place}::{_type_of_any_length(field)}[]" for field, place in given.items())
             rows = f" FROM unnest({lists}) AS given ({columns(fields)})"
             given = {field: f"given.{column(field)}" for field in fields}
         values = [*(f"{column(field)} = {given[field]}" for field in changed), *also]
@@ -109,6 +109,11 @@ def _goes_as_it_is(field: "models.Field[Any, Any]") -> bool:
     """Whether the field has nothing to convert for this database: asking it for every value takes long."""
     sample = SAMPLES.get(type(field.target_field if isinstance(field, models.ForeignKey) else field))
     return sample is not None and field.get_db_prep_save(sample, connection) is sample
+
+
+def _type_of_any_length(field: "models.Field[Any, Any]") -> str:
+    """The column's type for a cast: to varchar(20), one would cut what is longer, which the column itself refuses."""
+    return (field.cast_db_type(connection) or "").partition("(")[0]
 
 
 class Lookup:
