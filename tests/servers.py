@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -32,7 +32,8 @@ UNREACHABLE = (OSError, psycopg.Error, redis.RedisError, AMQPError, MySQLdb.Erro
 CONNECT_TIMEOUT = 3
 NOBODY = 65534
 #: Below those that systems give to connections: one of them, and a server started later could not have it.
-PORTS = range(20_000, 32_000)
+#: Each process has its own 187 of them, and comes back to one only after all the others.
+PORTS = cycle(range(20_000, 32_000)[os.getpid() % 64 :: 64])
 
 
 class ServerMissing(Exception):
@@ -174,11 +175,10 @@ def postgres_from_wheel() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, nor will be given by chance."""
-    # Not from random, whose seed is the same in all test processes.
+    """A port that nobody listens on, nor will be given by chance, nor was given to the one who asked before."""
     while True:
-        with suppress(OSError), socket.create_server(("127.0.0.1", secrets.choice(PORTS))) as free:
-            port: int = free.getsockname()[1]
+        port = next(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests import servers
 from tests.names import PREFIX
 from tests.rooms import broker_room, drop_databases_of_this_run, execute, fresh_database
-from tests.servers import KINDS, ServerMissing, provided, version_on_this_machine
+from tests.servers import KINDS, ServerMissing, free_port, provided, version_on_this_machine
 from tests.waiting import wait_until
 
 DATABASES = ["postgres", "mariadb"]
@@ -105,6 +105,11 @@ def test_messages_of_two_rooms_never_meet(server):
             pytest.raises(queue.Empty),
         ):
             queue.get(timeout=0.1)
+
+
+def test_ports_that_are_asked_for_together_are_never_the_same():
+    """Two proxies on one port, and nginx answers for the first alone, without a word."""
+    assert len({free_port() for _ in range(150)}) == 150
 
 
 def test_waiting_gives_up_at_its_deadline():
