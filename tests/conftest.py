@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks import dispatch, refusals
@@ -21,6 +22,11 @@ from tests.servers import ServerMissing, provided
 from tests.stack import LiveStack, running_stack
 
 STACKS = ["postgres+redis", "mariadb+rabbitmq"]
+
+# On a machine of any speed; and Hypothesis reads the whole project's constants within the first example.
+hypothesis.settings.register_profile("any", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any")
+expect.set_options(timeout=30_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -32,8 +33,10 @@ UNREACHABLE = (OSError, psycopg.Error, redis.RedisError, AMQPError, MySQLdb.Erro
 CONNECT_TIMEOUT = 3
 NOBODY = 65534
 #: Below those that systems give to connections: one of them, and a server started later could not have it.
-#: Each process has its own 187 of them, and comes back to one only after all the others.
-PORTS = cycle(range(20_000, 32_000)[os.getpid() % 64 :: 64])
+#: Processes at work together have others; one comes back to a port only after all of its own.
+_OWN_PORTS = range(20_000, 32_000)[os.getpid() % 64 :: 64]
+#: In an order of chance, whose seed is not that of other processes, as the tests' own is.
+PORTS = cycle(random.SystemRandom().sample(_OWN_PORTS, len(_OWN_PORTS)))
 
 
 class ServerMissing(Exception):

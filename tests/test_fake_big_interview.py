@@ -635,7 +635,7 @@ def test_what_is_hardly_http_gets_a_clear_answer(client, request_text, answer, c
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(client, monkeypatch, capfd):
-    monkeypatch.setattr(web._Handler, "timeout", 0.1)
+    monkeypatch.setattr(web._Handler, "timeout", 1)
     with socket.create_connection(("127.0.0.1", urlsplit(client.url).port), timeout=60) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nshort")
         assert b" 408 " in connection.recv(65536).partition(b"\r\n")[0]

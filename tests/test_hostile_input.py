@@ -374,7 +374,7 @@ def test_what_is_no_json_object_in_utf_8_is_a_400(body):
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
-        (gzip.compress(CREATED), {"content-encoding": "gzip"}, 400),
+        (gzip.compress(CREATED, mtime=0), {"content-encoding": "gzip"}, 400),
         (CREATED, {"content-encoding": "gzip"}, 200),
         ("{}".encode("utf-16"), {"content-type": "application/json; charset=utf-16"}, 400),
         (b'{"a": "\xe4"}', {"content-type": "application/json; charset=latin-1"}, 400),

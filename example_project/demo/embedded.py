@@ -36,7 +36,7 @@ def running_worker(app: Celery) -> Iterator[Worker]:
     thread = threading.Thread(target=run, name="celery worker", daemon=True)
     thread.start()
     try:
-        if not worker.ready.wait(10):
+        if not worker.ready.wait(60):
             raise TimeoutError("The Celery worker did not start.")
         yield worker
     finally:
