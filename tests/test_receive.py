@@ -1,11 +1,13 @@
 """Receiving: what is stored, what is answered, and that an event is one row however often it is delivered."""
 
 import json
+from collections import Counter
 
 import pytest
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
+from django.test.utils import CaptureQueriesContext
 
-from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from tests.deliveries import (
     COMPLETED,
     COMPLETED_WITH_COMMENTS,
@@ -140,6 +142,7 @@ def test_another_method_is_a_405(client, method):
 @pytest.mark.parametrize("others", [0, 30])
 def test_a_delivery_costs_one_statement(django_assert_num_queries, others):
     """Invariant 11: its row; and the registration, for a process's first delivery to it, and but on PostgreSQL."""
+    connection.close()  # one that lasts is told the statement once
     for number in range(others):
         deliver(registration(), interview_event(str(number)))
     to = big_interview()
@@ -159,11 +162,68 @@ def test_every_digest_is_one_that_the_database_takes():
 @pytest.mark.django_db(transaction=True)
 def test_a_repeat_costs_no_more(django_assert_max_num_queries):
     """Than another delivery; MariaDB, which would wait for a lock, is asked more cautiously."""
+    connection.close()
     to = big_interview()
     deliver(to)
     with django_assert_max_num_queries({"mysql": 6, "postgresql": 1}.get(connection.vendor, 2)):
         deliver(to)
     assert stored().deliveries == 2
+
+
+@pytest.fixture
+def connected_anew():
+    if connection.vendor != "postgresql":
+        pytest.skip("PostgreSQL alone plans a statement apart from running it")
+    connection.close()
+    yield
+    connection.close()
+
+
+def kinds_of(queries):
+    return Counter(query["sql"].split()[0] for query in queries)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_lasts_plans_a_delivery_once(connected_anew):
+    """Events with an object and without, repeats, and a key that is no more: as before."""
+    to = big_interview()
+    bodies = [body for number in range(20) for body in (interview_event(str(number)), b'{"id": "x%d"}' % number)]
+    with CaptureQueriesContext(connection) as queries:
+        assert {deliver(to, body).status_code for body in bodies} == {200}
+    assert kinds_of(queries) == {"SELECT": 1 + 2, "INSERT": 1 + 2 * 5, "PREPARE": 2, "EXECUTE": 40 - 11}
+    with CaptureQueriesContext(connection) as queries:
+        assert {deliver(to, body).status_code for body in bodies[::2]} == {200}
+    assert kinds_of(queries) == {"EXECUTE": 20}
+    assert sorted(ReceivedEvent.objects.values_list("deliveries", flat=True)) == [1] * 20 + [2] * 20
+    WebhookRegistration.objects.filter(pk=to.pk).update(key_digest="0" * 64)
+    assert deliver(to, interview_event("refused")).status_code == 401
+    assert ReceivedEvent.objects.count() == 40
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_forgets_loses_no_delivery(connected_anew):
+    """A host's code, or its connection pool, may throw away what a session has."""
+    to = big_interview()
+    for number in range(10):
+        deliver(to, interview_event(str(number)))
+    with connection.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
+    with CaptureQueriesContext(connection) as queries:
+        answers = {deliver(to, interview_event(str(number))).status_code for number in range(10, 20)}
+    assert answers == {200}
+    assert kinds_of(queries) == {"EXECUTE": 1, "INSERT": 10}
+    assert ReceivedEvent.objects.count() == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_statement_that_cannot_be_prepared_is_run_as_it_is(connected_anew):
+    to = big_interview()
+    with connection.cursor() as cursor:
+        cursor.execute("PREPARE bi_insert_or_count AS SELECT 1")  # by whomever
+    with CaptureQueriesContext(connection) as queries:
+        answers = {deliver(to, interview_event(str(number))).status_code for number in range(10)}
+    assert answers == {200}
+    assert kinds_of(queries) == {"SELECT": 2, "PREPARE": 1, "INSERT": 10}
 
 
 @pytest.mark.django_db(transaction=True)

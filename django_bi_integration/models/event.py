@@ -19,6 +19,7 @@ from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration
 from django_bi_integration.models.statements import (
+    Prepared,
     Statement,
     Update,
     attributes,
@@ -128,7 +129,9 @@ def _insert(database: str, recalled: bool, counted: bool) -> Statement:
     if database != "mysql":
         sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO "
         sql += _COUNT.format(table(ReceivedEvent)) if counted else "NOTHING"
-    return Statement(sql, taken)
+    if not recalled:
+        return Statement(sql, taken)
+    return Prepared("bi_insert_or_count" if counted else "bi_insert", sql, taken)
 
 
 _COUNT = (

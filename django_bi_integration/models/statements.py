@@ -5,12 +5,14 @@ the models' own table and column names; fields convert the values as the ORM has
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
-from django.db import DEFAULT_DB_ALIAS, connection, connections, models
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connection, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Fields = Sequence["models.Field[Any, Any]"]
@@ -65,6 +67,64 @@ class Statement:
         with database.cursor() as cursor:
             cursor.execute(self.sql, self.parameters.of(item, database))
             return int(cursor.rowcount)
+
+
+class Prepared(Statement):
+    """A statement that PostgreSQL plans once for each connection: to plan it takes longer than to run it.
+
+    SQL's own PREPARE does that with every driver, whatever its options. Connections that end soon do without, and
+    poolers: they hand each transaction to another of their connections.
+    """
+
+    #: How often a connection runs the statement before it is worth preparing.
+    PAYS_AFTER = 5
+
+    def __init__(self, name: str, sql: str, attributes: Attributes) -> None:
+        super().__init__(sql, attributes)
+        places = {parameter_name(attribute): f"${number}" for number, attribute in enumerate(attributes, 1)}
+        types = ", ".join(map(_type_of_any_length, attributes.values()))
+        self.prepare = f"PREPARE {name} ({types}) AS {sql % places}"
+        self.call = f"EXECUTE {name} ({', '.join(map(parameter, attributes))})"
+        # By the driver's own connection, which is another one once Django has connected anew.
+        self._runs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._is_prepared: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+    def execute(self, item: object) -> int:
+        database = connections[DEFAULT_DB_ALIAS]
+        values = self.parameters.of(item, database)
+        with database.cursor() as cursor:
+            # Within a transaction, an error would take that down.
+            if database.autocommit and self._prepare_once(database, cursor):
+                try:
+                    cursor.execute(self.call, values)
+                    return int(cursor.rowcount)
+                except ProgrammingError:  # the host's code had the connection forget it, by DISCARD ALL for example
+                    self._is_prepared[database.connection] = False
+            cursor.execute(self.sql, values)
+            return int(cursor.rowcount)
+
+    def _prepare_once(self, database: BaseDatabaseWrapper, cursor: Any) -> bool:
+        """Whether the connection has the statement prepared."""
+        driver = database.connection
+        if driver not in self._is_prepared:
+            self._runs[driver] = runs = self._runs.get(driver, 0) + 1
+            if runs <= self.PAYS_AFTER:
+                return False
+            self._is_prepared[driver] = False
+            if _takes_prepared(database, cursor):
+                with suppress(ProgrammingError):  # the host's code has one of that name
+                    cursor.execute(self.prepare)
+                    self._is_prepared[driver] = True
+        return self._is_prepared[driver]
+
+
+def _takes_prepared(database: BaseDatabaseWrapper, cursor: Any) -> bool:
+    """Whether what is prepared on a connection is there the next time, and may be called with values."""
+    if database.settings_dict["OPTIONS"].get("server_side_binding"):
+        return False  # EXECUTE takes no values that the server binds; and the driver can prepare what it binds so
+    # A pooler gives out numbers of its own, by which it is asked to cancel; PostgreSQL tells the one that it has.
+    cursor.execute("SELECT pg_backend_pid()")
+    return bool(cursor.fetchone()[0] == database.connection.info.backend_pid)
 
 
 class Update:
