@@ -216,14 +216,49 @@ def test_a_connection_that_forgets_loses_no_delivery(connected_anew):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_statement_that_cannot_be_prepared_is_run_as_it_is(connected_anew):
+@pytest.mark.parametrize("kind", ["PREPARE", "EXECUTE"])
+def test_what_cannot_be_prepared_is_run_as_it_is(connected_anew, kind):
+    """By a database that is only like PostgreSQL; and psycopg2 tells of what is forgotten by another class."""
+    to, ran = big_interview(), []
+
+    def refuse(execute, sql, params, many, context):
+        ran.append(sql.split()[0])
+        if sql.startswith(kind):
+            raise OperationalError from type("InvalidSqlStatementName", (Exception,), {"pgcode": "26000"})()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(refuse):
+        assert {deliver(to, interview_event(str(number))).status_code for number in range(10)} == {200}
+    assert ran.count("INSERT") == ReceivedEvent.objects.count() == 10
+    assert ran.count(kind) == 1
+
+
+class Wrapped:
+    """A driver's connection as a host's tool may wrap it: without weak references, and without its ``info``."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __getattr__(self, name):
+        if name == "info":
+            raise AttributeError(name)
+        return getattr(self.connection, name)
+
+
+class WeaklyWrapped(Wrapped):
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("wrapped", [Wrapped, WeaklyWrapped])
+def test_a_connection_that_tells_little_loses_no_delivery(connected_anew, wrapped):
     to = big_interview()
-    with connection.cursor() as cursor:
-        cursor.execute("PREPARE bi_insert_or_count AS SELECT 1")  # by whomever
+    connection.connection = wrapped(connection.connection)
     with CaptureQueriesContext(connection) as queries:
-        answers = {deliver(to, interview_event(str(number))).status_code for number in range(10)}
-    assert answers == {200}
-    assert kinds_of(queries) == {"SELECT": 2, "PREPARE": 1, "INSERT": 10}
+        assert {deliver(to, interview_event(str(number))).status_code for number in range(10)} == {200}
+    assert kinds_of(queries)["INSERT"] == ReceivedEvent.objects.count() == 10
 
 
 @pytest.mark.django_db(transaction=True)

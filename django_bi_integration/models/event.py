@@ -129,9 +129,7 @@ def _insert(database: str, recalled: bool, counted: bool) -> Statement:
     if database != "mysql":
         sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO "
         sql += _COUNT.format(table(ReceivedEvent)) if counted else "NOTHING"
-    if not recalled:
-        return Statement(sql, taken)
-    return Prepared("bi_insert_or_count" if counted else "bi_insert", sql, taken)
+    return Prepared(sql, taken) if recalled else Statement(sql, taken)
 
 
 _COUNT = (

@@ -4,15 +4,16 @@ The ORM would compile them anew each time, which takes as long as all the rest o
 the models' own table and column names; fields convert the values as the ORM has them do.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connection, connections, models
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, ProgrammingError, connection, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Fields = Sequence["models.Field[Any, Any]"]
@@ -28,6 +29,9 @@ SAMPLES: dict[type, object] = {
     models.TextField: "",
     models.UUIDField: UUID(int=0),
 }
+
+#: PostgreSQL's number for a prepared statement that is not there.
+UNKNOWN_STATEMENT = "26000"
 
 
 class Parameters:
@@ -72,50 +76,55 @@ class Statement:
 class Prepared(Statement):
     """A statement that PostgreSQL plans once for each connection: to plan it takes longer than to run it.
 
-    SQL's own PREPARE does that with every driver, whatever its options. Connections that end soon do without, and
-    poolers: they hand each transaction to another of their connections.
+    SQL's own PREPARE does that with every driver, whatever its options. Connections that end soon do without, and so
+    do poolers, which hand each transaction to another of their connections.
     """
 
     #: How often a connection runs the statement before it is worth preparing.
     PAYS_AFTER = 5
 
-    def __init__(self, name: str, sql: str, attributes: Attributes) -> None:
+    def __init__(self, sql: str, attributes: Attributes) -> None:
         super().__init__(sql, attributes)
+        # What has that name is this statement, also where another version of this package prepared it.
+        name = f"bi_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
         places = {parameter_name(attribute): f"${number}" for number, attribute in enumerate(attributes, 1)}
         types = ", ".join(map(_type_of_any_length, attributes.values()))
         self.prepare = f"PREPARE {name} ({types}) AS {sql % places}"
-        self.call = f"EXECUTE {name} ({', '.join(map(parameter, attributes))})"
-        # By the driver's own connection, which is another one once Django has connected anew.
+        # The comment is for whoever looks for the table's name in what is run, as caches of queries do.
+        self.call = f"EXECUTE {name} /* {sql.partition(' (')[0]} */ ({', '.join(map(parameter, attributes))})"
+        # The drivers' own connections: Django has another one once it has connected anew.
         self._runs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-        self._is_prepared: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+        self._prepared: WeakSet[Any] = WeakSet()
 
     def execute(self, item: object) -> int:
         database = connections[DEFAULT_DB_ALIAS]
         values = self.parameters.of(item, database)
         with database.cursor() as cursor:
             # Within a transaction, an error would take that down.
-            if database.autocommit and self._prepare_once(database, cursor):
+            if database.autocommit and self._is_prepared(database, cursor):
                 try:
                     cursor.execute(self.call, values)
                     return int(cursor.rowcount)
-                except ProgrammingError:  # the host's code had the connection forget it, by DISCARD ALL for example
-                    self._is_prepared[database.connection] = False
+                except DatabaseError as error:
+                    # Something had the connection forget it, DISCARD ALL for example: it is not told again.
+                    if error_number(error) != UNKNOWN_STATEMENT and not isinstance(error, ProgrammingError):
+                        raise
+                    self._prepared.discard(database.connection)
             cursor.execute(self.sql, values)
             return int(cursor.rowcount)
 
-    def _prepare_once(self, database: BaseDatabaseWrapper, cursor: Any) -> bool:
-        """Whether the connection has the statement prepared."""
+    def _is_prepared(self, database: BaseDatabaseWrapper, cursor: Any) -> bool:
+        """Count one more run, and prepare the statement where that begins to pay; whether it is prepared."""
         driver = database.connection
-        if driver not in self._is_prepared:
-            self._runs[driver] = runs = self._runs.get(driver, 0) + 1
-            if runs <= self.PAYS_AFTER:
-                return False
-            self._is_prepared[driver] = False
-            if _takes_prepared(database, cursor):
-                with suppress(ProgrammingError):  # the host's code has one of that name
-                    cursor.execute(self.prepare)
-                    self._is_prepared[driver] = True
-        return self._is_prepared[driver]
+        try:
+            runs = self._runs[driver] = self._runs.get(driver, 0) + 1
+        except TypeError:  # a wrapper of the host's that knows no weak references
+            return False
+        if runs == self.PAYS_AFTER + 1 and _takes_prepared(database, cursor):
+            with suppress(DatabaseError):  # something like PostgreSQL that does not know PREPARE
+                cursor.execute(self.prepare)
+                self._prepared.add(driver)
+        return driver in self._prepared
 
 
 def _takes_prepared(database: BaseDatabaseWrapper, cursor: Any) -> bool:
@@ -123,8 +132,17 @@ def _takes_prepared(database: BaseDatabaseWrapper, cursor: Any) -> bool:
     if database.settings_dict["OPTIONS"].get("server_side_binding"):
         return False  # EXECUTE takes no values that the server binds; and the driver can prepare what it binds so
     # A pooler gives out numbers of its own, by which it is asked to cancel; PostgreSQL tells the one that it has.
+    given = getattr(getattr(database.connection, "info", None), "backend_pid", None)
     cursor.execute("SELECT pg_backend_pid()")
-    return bool(cursor.fetchone()[0] == database.connection.info.backend_pid)
+    return bool(cursor.fetchone()[0] == given)
+
+
+def error_number(error: Error) -> str | int | None:
+    """The database's own number for an error, which tells nothing of the values in it; None where it has none."""
+    # psycopg's name for it, and psycopg2's
+    sqlstate: str | None = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
+    first = error.args[0] if error.args else None
+    return sqlstate or (first if isinstance(first, int) else None)
 
 
 class Update:

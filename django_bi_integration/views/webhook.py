@@ -21,11 +21,11 @@ from rest_framework.views import APIView, exception_handler
 from django_bi_integration.conf import settings
 from django_bi_integration.models import WebhookRegistration
 from django_bi_integration.models.registration import RegistrationChanged
+from django_bi_integration.models.statements import error_number
 from django_bi_integration.text import end_of
 from django_bi_integration.webhooks import refusals
 from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey, find_registration, prove
 from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
-from django_bi_integration.webhooks.conflicts import error_number
 from django_bi_integration.webhooks.receive import receive
 
 logger = logging.getLogger(__name__)

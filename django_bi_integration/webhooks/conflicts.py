@@ -8,20 +8,13 @@ from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
 
 from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.models.statements import error_number
 
 Result = TypeVar("Result")
 
 #: Deadlocks and failed serialisation: PostgreSQL's SQLSTATE, MariaDB's and MySQL's error numbers.
 CONFLICTS = {"40001", "40P01", 1020, 1213}
 TRIES = 5
-
-
-def error_number(error: DatabaseFailure) -> str | int | None:
-    """The database's own number for an error, which tells nothing of the values in it; None where it has none."""
-    # psycopg's name for it, and psycopg2's
-    sqlstate: str | None = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
-    first = error.args[0] if error.args else None
-    return sqlstate or (first if isinstance(first, int) else None)
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -16,8 +16,9 @@ from django_bi_integration import vendors
 from django_bi_integration.events import Reading
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.event import digest
+from django_bi_integration.models.statements import error_number
 from django_bi_integration.text import clean, read_object
-from django_bi_integration.webhooks.conflicts import despite_conflicts, error_number, writing
+from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
 from django_bi_integration.webhooks.refusals import NotAnObject
 from django_bi_integration.webhooks.wake_up import wake_up
 
