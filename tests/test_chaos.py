@@ -66,14 +66,18 @@ class Deployment:
         assert log.given_up == set(), log.statuses()
         return log
 
-    def finish(self, timeout=90):
-        """Wait until nothing is pending; what is in the database then."""
-        wait_until(lambda: int(self.ask(PENDING)) == 0, timeout=timeout, every=0.5)
+    def pending(self):
+        return int(self.ask(PENDING))
+
+    def finish(self):
+        """Wait until nothing is pending, as long as ever fewer are; what is in the database then."""
+        while left := self.pending():
+            wait_until(lambda left=left: self.pending() < left, timeout=90, every=0.5)
         return json.loads(self.ask(LOOK))
 
-    def assert_once(self, sent, timeout=90):
+    def assert_once(self, sent):
         """Every event stored and dispatched, and its effects counted exactly once."""
-        found = self.finish(timeout)
+        found = self.finish()
         wanted = {event.event_id for event in sent}
         assert set(found["events"]) == wanted
         assert Counter(row["status"] for row in found["events"].values()) == {"dispatched": len(wanted)}
@@ -123,13 +127,13 @@ def test_workers_killed_at_random_instants(deploy):
     sending = in_background(lambda: deployment.send(sent))
     chance = random.Random(11)
     kills = 0
-    while kills < 20 or int(deployment.ask(PENDING)) > 1500:
+    while kills < 20 or deployment.pending() > 1500:
         time.sleep(chance.uniform(0, 1.5))  # the instant of the crash is what is random here
         deployment.stack.worker.kill()
         deployment.stack.worker.start()
         kills += 1
     sending()
-    deployment.assert_once(sent, timeout=180)
+    deployment.assert_once(sent)
 
 
 @pytest.mark.parametrize(("take_away", "bring_back"), [("crash", "start"), ("freeze", "thaw")], ids=["gone", "silent"])
@@ -203,7 +207,7 @@ def test_receivers_that_raise_hang_end_their_process_or_lose_their_connection(de
     healthy = some_events(100)
     sent = [*healthy[:50], *(event for _, event in harmful), *healthy[50:]]
     deployment.send(sent)
-    found = deployment.finish(timeout=180)
+    found = deployment.finish()
     for event in healthy:
         assert found["events"][event.event_id]["status"] == "dispatched"
     for title, event in harmful:
