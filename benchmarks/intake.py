@@ -71,7 +71,7 @@ def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestan
     make_bare_table()
     django = stack.enter_context(deployment.web("benchmarks.wsgi"))
     alone = stack.enter_context(deployment.web("benchmarks.wsgi", CELERY_BROKER_URL="redis://127.0.0.1:1/0"))
-    prepared = stack.enter_context(deployment.web("benchmarks.wsgi", BENCHMARK_PREPARED="1"))
+    prepared = stack.enter_context(deployment.web("benchmarks.wsgi", BENCHMARK_DRIVER_PREPARES="1"))
     bare = stack.enter_context(deployment.web("benchmarks.peers.bare_wsgi"))
     ours = registration()
     found = [
@@ -85,9 +85,11 @@ def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestan
         ),
         Contestant("hand-written function view", django, f"/function/{peer.pk}/", Event.objects.count),
         Contestant("hand-written DRF view", django, f"/drf/{peer.pk}/", Event.objects.count),
-        Contestant("this package, statements prepared", prepared, ours.get_absolute_url(), ReceivedEvent.objects.count),
         Contestant(
-            "hand-written function view, statements prepared", prepared, f"/function/{peer.pk}/", Event.objects.count
+            "this package, prepared by the driver", prepared, ours.get_absolute_url(), ReceivedEvent.objects.count
+        ),
+        Contestant(
+            "hand-written function view, prepared by the driver", prepared, f"/function/{peer.pk}/", Event.objects.count
         ),
     ]  # fmt: skip
     if stripe.IS_INSTALLED:

@@ -49,7 +49,7 @@ TEMPLATES = [
 ]
 STATIC_URL = "static/"
 DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"], conn_max_age=600)}
-if "BENCHMARK_PREPARED" in os.environ:
+if "BENCHMARK_DRIVER_PREPARES" in os.environ:
     DATABASES["default"]["OPTIONS"] = {"server_side_binding": True, "prepare_threshold": 5}
 LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "ERROR", "handlers": []}}
 

@@ -68,9 +68,13 @@ class Statement:
         Raises ``django.db.Error``.
         """
         database = connections[DEFAULT_DB_ALIAS]  # looked up once, not with every value
+        values = self.parameters.of(item, database)
         with database.cursor() as cursor:
-            cursor.execute(self.sql, self.parameters.of(item, database))
+            self._run(database, cursor, values)
             return int(cursor.rowcount)
+
+    def _run(self, database: BaseDatabaseWrapper, cursor: Any, values: Mapping[str, Any]) -> None:
+        cursor.execute(self.sql, values)
 
 
 class Prepared(Statement):
@@ -87,7 +91,7 @@ class Prepared(Statement):
         super().__init__(sql, attributes)
         # What has that name is this statement, also where another version of this package prepared it.
         name = f"bi_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
-        places = {parameter_name(attribute): f"${number}" for number, attribute in enumerate(attributes, 1)}
+        places = {place: f"${number}" for number, place in enumerate(self.parameters.names, 1)}
         types = ", ".join(map(_type_of_any_length, attributes.values()))
         self.prepare = f"PREPARE {name} ({types}) AS {sql % places}"
         # The comment is for whoever looks for the table's name in what is run, as caches of queries do.
@@ -96,22 +100,19 @@ class Prepared(Statement):
         self._runs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._prepared: WeakSet[Any] = WeakSet()
 
-    def execute(self, item: object) -> int:
-        database = connections[DEFAULT_DB_ALIAS]
-        values = self.parameters.of(item, database)
-        with database.cursor() as cursor:
-            # Within a transaction, an error would take that down.
-            if database.autocommit and self._is_prepared(database, cursor):
-                try:
-                    cursor.execute(self.call, values)
-                    return int(cursor.rowcount)
-                except DatabaseError as error:
-                    # Something had the connection forget it, DISCARD ALL for example: it is not told again.
-                    if error_number(error) != UNKNOWN_STATEMENT and not isinstance(error, ProgrammingError):
-                        raise
-                    self._prepared.discard(database.connection)
-            cursor.execute(self.sql, values)
-            return int(cursor.rowcount)
+    def _run(self, database: BaseDatabaseWrapper, cursor: Any, values: Mapping[str, Any]) -> None:
+        # Within a transaction, an error would take that down.
+        if database.autocommit and self._is_prepared(database, cursor):
+            try:
+                cursor.execute(self.call, values)
+            except DatabaseError as error:
+                # Something had the connection forget it, DISCARD ALL for example: it is not told again.
+                if error_number(error) != UNKNOWN_STATEMENT and not isinstance(error, ProgrammingError):
+                    raise
+                self._prepared.discard(database.connection)
+            else:
+                return
+        super()._run(database, cursor, values)
 
     def _is_prepared(self, database: BaseDatabaseWrapper, cursor: Any) -> bool:
         """Count one more run, and prepare the statement where that begins to pay; whether it is prepared."""
