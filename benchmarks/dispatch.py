@@ -16,7 +16,7 @@ from benchmarks.deployment import Deployment
 from benchmarks.peers.models import Effect, Event, Registration
 from benchmarks.peers.tasks import process
 from benchmarks.registrations import registration
-from benchmarks.report import Table
+from benchmarks.report import Table, ratio
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.webhooks.receive import receive
 from django_bi_integration.webhooks.wake_up import TASK
@@ -53,8 +53,8 @@ def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
             contestant.rates.append(backlog / (last - first).total_seconds())
     table = Table("Dispatch", ["receiver of one insert, two processes", "× a Celery task for each event", "events/s"])
     for contestant in contestants:
-        ratio = median(mine / its for mine, its in zip(contestant.rates, contestants[-1].rates, strict=True))
-        table.add(contestant.name, f"{ratio:.1f}", f"{median(contestant.rates):.0f}")
+        times = ratio(contestant.rates, contestants[-1].rates)
+        table.add(contestant.name, times, f"{median(contestant.rates):.0f}")
     return table
 
 

@@ -21,7 +21,7 @@ from benchmarks import dispatch, events, load
 from benchmarks.celery import app
 from benchmarks.deployment import Deployment
 from benchmarks.registrations import KEY, registration
-from benchmarks.report import Table
+from benchmarks.report import Table, ratio
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.vendors import BIG_INTERVIEW
 from django_bi_integration.webhooks.dispatch import dispatch_pending
@@ -88,10 +88,8 @@ def measure(deployment: Deployment, *, rows: int, rounds: int, backlog: int) -> 
                 contestant.measure(deployment, backlog)
     for contestant in (many, others):
         for what in ("intake", "dispatch"):
-            pairs = zip(getattr(contestant, what), getattr(few, what), strict=True)
-            table.add(
-                f"{contestant.name}: {what} against {few.name}", f"{median(rate / first for rate, first in pairs):.2f}"
-            )
+            against = ratio(getattr(contestant, what), getattr(few, what))
+            table.add(f"{contestant.name}: {what} against {few.name}", against)
     table.add(
         "bytes an event, indexes and its object's state included", f"{size() / ReceivedEvent.objects.count():.0f}"
     )

@@ -15,7 +15,7 @@ from benchmarks.deployment import Deployment, Served
 from benchmarks.peers import stripe
 from benchmarks.peers.models import Event, Registration
 from benchmarks.registrations import KEY, registration
-from benchmarks.report import Table
+from benchmarks.report import Table, ratio
 from django_bi_integration.models import ReceivedEvent
 
 Bodies = Callable[[], Iterator[bytes]]
@@ -58,10 +58,6 @@ class Contestant:
     def _post(self, seconds: float) -> load.Result:
         url = self.served.url + self.path
         return load.post(url, self.bodies(), key=KEY, seconds=seconds, headers=self.headers)
-
-    def against(self, other: "Contestant") -> float:
-        """How many times the other's rate: the median of the rounds, each compared with itself."""
-        return median(mine / theirs for mine, theirs in zip(self.rates, other.rates, strict=True))
 
 
 def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestant]:
@@ -125,11 +121,13 @@ def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
         ["receiver", "× the hand-written function view", "p99 against it", "× this package", "CPU of Python a request"],
     )
     for contestant in all_of_them.values():
-        slowest = median(mine / its for mine, its in zip(contestant.slowest, hand_written.slowest, strict=True))
         table.add(
-            contestant.name, f"{contestant.against(hand_written):.2f}", f"{slowest:.2f}",
-            f"{contestant.against(ours):.2f}", f"{median(contestant.cpu):.2f} ms",
-        )  # fmt: skip
+            contestant.name,
+            ratio(contestant.rates, hand_written.rates),
+            ratio(contestant.slowest, hand_written.slowest),
+            ratio(contestant.rates, ours.rates),
+            f"{median(contestant.cpu):.2f} ms",
+        )
     return table
 
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmarks.report import ratio
 from tests.servers import ServerMissing, provided
 from tests.stack import ROOT
 
@@ -35,6 +36,14 @@ def test_each_measurement_prints_its_table(servers):
     assert result.returncode == 0, result.stderr
     for title in ("Intake", "Dispatch", "From the POST", "A flood of 500", "Memory", "Growth to 20,000"):
         assert f"## {title}" in result.stdout
+
+
+def test_a_ratio_says_how_certain_it_is():
+    """Between the fourth least and the fourth greatest of 15: of 2**15 ways to toss 15 coins, 576 show three heads or
+    fewer, and as many show three tails or fewer."""
+    rates = [10, 13, 11, 24, 12, 14, 15, 23, 16, 22, 17, 21, 18, 20, 19]
+    assert ratio(rates, [10] * 15) == "1.70 (1.30–2.10)"
+    assert ratio(rates[:5], [10] * 5) == "1.20 (1.00–2.40)"
 
 
 def test_an_unknown_measurement_is_named(servers):
