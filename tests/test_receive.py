@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from django.db import InterfaceError, OperationalError, ProgrammingError, connection
+from django.db import InterfaceError, InternalError, NotSupportedError, OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
@@ -216,21 +216,23 @@ def test_a_connection_that_forgets_loses_no_delivery(connected_anew):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("kind", ["PREPARE", "EXECUTE"])
-def test_what_cannot_be_prepared_is_run_as_it_is(connected_anew, kind):
-    """By a database that is only like PostgreSQL; and psycopg2 tells of what is forgotten by another class."""
+@pytest.mark.parametrize("refused", ["SELECT pg_backend_pid()", "PREPARE", "EXECUTE"])
+@pytest.mark.parametrize("failure", [InternalError, NotSupportedError, OperationalError, ProgrammingError])
+def test_what_cannot_be_prepared_is_run_as_it_is(connected_anew, refused, failure):
+    """By a database that is only like PostgreSQL; and drivers tell of what is forgotten by one class or another."""
     to, ran = big_interview(), []
 
     def refuse(execute, sql, params, many, context):
-        ran.append(sql.split()[0])
-        if sql.startswith(kind):
-            raise OperationalError from type("InvalidSqlStatementName", (Exception,), {"pgcode": "26000"})()
+        ran.append(sql)
+        if sql.startswith(refused):
+            number = "26000" if failure is OperationalError else "0A000"
+            raise failure from type("Refused", (Exception,), {"pgcode": number})()
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(refuse):
         assert {deliver(to, interview_event(str(number))).status_code for number in range(10)} == {200}
-    assert ran.count("INSERT") == ReceivedEvent.objects.count() == 10
-    assert ran.count(kind) == 1
+    assert sum(sql.startswith("INSERT") for sql in ran) == ReceivedEvent.objects.count() == 10
+    assert sum(sql.startswith(refused) for sql in ran) == 1
 
 
 class Wrapped:

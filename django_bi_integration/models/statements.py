@@ -13,7 +13,17 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary, WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, ProgrammingError, connection, connections, models
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    OperationalError,
+    connection,
+    connections,
+    models,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Fields = Sequence["models.Field[Any, Any]"]
@@ -78,7 +88,7 @@ class Statement:
 
 
 class Prepared(Statement):
-    """A statement that PostgreSQL plans once for each connection: to plan it takes longer than to run it.
+    """A statement whose plan a connection to PostgreSQL keeps: to plan it takes longer than to run it.
 
     SQL's own PREPARE does that with every driver, whatever its options. Connections that end soon do without, and so
     do poolers, which hand each transaction to another of their connections.
@@ -89,11 +99,12 @@ class Prepared(Statement):
 
     def __init__(self, sql: str, attributes: Attributes) -> None:
         super().__init__(sql, attributes)
-        # What has that name is this statement, also where another version of this package prepared it.
-        name = f"bi_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
         places = {place: f"${number}" for number, place in enumerate(self.parameters.names, 1)}
         types = ", ".join(map(_type_of_any_length, attributes.values()))
-        self.prepare = f"PREPARE {name} ({types}) AS {sql % places}"
+        definition = f"({types}) AS {sql % places}"
+        # What has that name is this statement, also where another version of this package prepared it.
+        name = f"bi_{hashlib.sha256(definition.encode()).hexdigest()[:16]}"
+        self.prepare = f"PREPARE {name} {definition}"
         # The comment is for whoever looks for the table's name in what is run, as caches of queries do.
         self.call = f"EXECUTE {name} /* {sql.partition(' (')[0]} */ ({', '.join(map(parameter, attributes))})"
         # The drivers' own connections: Django has another one once it has connected anew.
@@ -101,15 +112,18 @@ class Prepared(Statement):
         self._prepared: WeakSet[Any] = WeakSet()
 
     def _run(self, database: BaseDatabaseWrapper, cursor: Any, values: Mapping[str, Any]) -> None:
+        driver = database.connection
         # Within a transaction, an error would take that down.
         if database.autocommit and self._is_prepared(database, cursor):
             try:
                 cursor.execute(self.call, values)
             except DatabaseError as error:
-                # Something had the connection forget it, DISCARD ALL for example: it is not told again.
-                if error_number(error) != UNKNOWN_STATEMENT and not isinstance(error, ProgrammingError):
+                # Something had the connection forget it, DISCARD ALL for example, or takes no such call: it is not told
+                # again. What the values or the connection are to blame for, the whole statement would meet as well.
+                is_forgotten = error_number(error) == UNKNOWN_STATEMENT
+                if isinstance(error, DataError | IntegrityError | OperationalError) and not is_forgotten:
                     raise
-                self._prepared.discard(database.connection)
+                self._prepared.discard(driver)
             else:
                 return
         super()._run(database, cursor, values)
@@ -121,10 +135,11 @@ class Prepared(Statement):
             runs = self._runs[driver] = self._runs.get(driver, 0) + 1
         except TypeError:  # a wrapper of the host's that knows no weak references
             return False
-        if runs == self.PAYS_AFTER + 1 and _takes_prepared(database, cursor):
-            with suppress(DatabaseError):  # something like PostgreSQL that does not know PREPARE
-                cursor.execute(self.prepare)
-                self._prepared.add(driver)
+        if runs == self.PAYS_AFTER + 1:
+            with suppress(DatabaseError):  # something like PostgreSQL that does not know all of this
+                if _takes_prepared(database, cursor):
+                    cursor.execute(self.prepare)
+                    self._prepared.add(driver)
         return driver in self._prepared
 
 
