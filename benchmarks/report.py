@@ -5,6 +5,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import accumulate
 from math import comb
 from statistics import median
 
@@ -40,9 +41,9 @@ def ratio(mine: Sequence[float], theirs: Sequence[float]) -> str:
     is with a confidence of 95 %, whatever their distribution; with less than six rounds, the least and the greatest."""
     ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
     rounds = len(ratios)
-    # That as few as k of the rounds, or fewer, are below the true median is as likely as for tossed coins.
-    outside = [2 * sum(comb(rounds, heads) for heads in range(k + 1)) / 2**rounds for k in range(rounds // 2)]
-    k = max(sum(chance <= 0.05 for chance in outside) - 1, 0)
+    # That k of the rounds or fewer are below the true median is as likely as so few heads of as many tossed coins.
+    ways = accumulate(comb(rounds, heads) for heads in range(rounds // 2))
+    k = max(sum(2 * so_few <= 0.05 * 2**rounds for so_few in ways) - 1, 0)
     return f"{median(ratios):.2f} ({ratios[k]:.2f}–{ratios[-1 - k]:.2f})"
 
 
