@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from benchmarks import report
-from benchmarks.deployment import deployed
+from benchmarks.deployment import DATABASES, deployed
 
 #: What is measured, and with which of the options.
 MEASUREMENTS = {
@@ -15,6 +15,7 @@ MEASUREMENTS = {
     "flood": ("requests", "seconds"),
     "memory": ("number",),
     "growth": ("rows", "rounds", "backlog"),
+    "snapshot": ("minutes",),
 }
 
 
@@ -29,10 +30,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=50_000, help="requests of the flood (%(default)s)")
     parser.add_argument("--number", type=int, default=200_000, help="events through one process (%(default)s)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="events stored for growth (%(default)s)")
+    parser.add_argument("--minutes", type=int, default=10, help="how long a snapshot is held open (%(default)s)")
+    parser.add_argument("--database", choices=DATABASES, default="postgres", help="for snapshot (%(default)s)")
     options = parser.parse_args()
+    if options.database != "postgres" and options.names != ["snapshot"]:
+        parser.error("only snapshot can be measured on another database than PostgreSQL")
     if unknown := set(options.names) - MEASUREMENTS.keys():
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    with deployed() as deployment:
+    with deployed(options.database) as deployment:
         print(report.machine(deployment.database.version, deployment.broker.version))
         for name in options.names or MEASUREMENTS:
             # What it imports needs Django set up for the deployment's database.

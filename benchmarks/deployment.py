@@ -19,6 +19,8 @@ from tests.rooms import broker_room, fresh_database
 from tests.servers import Server, free_port, provided
 from tests.stack import ROOT, Program
 
+DATABASES = ["postgres", "mariadb"]
+
 
 @dataclass
 class Deployment:
@@ -60,6 +62,14 @@ class Deployment:
         with _running(self._program("celery", command, environment, lambda new: " ready." in new)) as program:
             yield program
 
+    @contextmanager
+    def beat(self) -> Iterator[Program]:
+        """Celery beat with the sweep."""
+        command = [sys.executable, "-m", "celery", "--app=benchmarks.celery", "beat", "--loglevel=INFO"]
+        command += [f"--schedule={self.folder}/beat"]
+        with _running(self._program("beat", command, {}, lambda new: "beat: Starting" in new)) as program:
+            yield program
+
     def _program(self, name: str, command: list[str], environment: dict[str, str], is_ready: object) -> Program:
         log = self.folder / f"{name}.log"
         return Program(name, command, {**os.environ, **environment}, log, is_ready)  # type: ignore[arg-type]
@@ -91,10 +101,10 @@ def family(program: Program) -> list[psutil.Process]:
 
 
 @contextmanager
-def deployed() -> Iterator[Deployment]:
+def deployed(kind: str = "postgres") -> Iterator[Deployment]:
     """A fresh database with every receiver's tables; this process is set up to look into it."""
     with ExitStack() as rooms:
-        database, broker = (rooms.enter_context(provided(name)) for name in ("postgres", "redis"))
+        database, broker = (rooms.enter_context(provided(name)) for name in (kind, "redis"))
         room = rooms.enter_context(broker_room(broker))
         folder = Path(rooms.enter_context(tempfile.TemporaryDirectory(prefix="bi-bench-")))
         os.environ |= {

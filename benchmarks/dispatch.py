@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 from statistics import median
 
+from django.core.management.color import no_style
 from django.db import connection
 from django.db.models import Max, Min
 
@@ -61,9 +62,10 @@ def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
 def clear() -> None:
     """Begin with empty tables, and no task that waits for what was in them."""
     app.control.purge()
-    tables = ", ".join(model._meta.db_table for model in (Effect, Event, ObjectState, ReceivedEvent))
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {tables}")  # deleted rows would slow whoever comes next until they are vacuumed
+    with connection.cursor() as cursor:  # deleted rows would slow whoever comes next until they are vacuumed
+        tables = [model._meta.db_table for model in (Effect, Event, ObjectState, ReceivedEvent)]
+        for statement in connection.ops.sql_flush(no_style(), tables):
+            cursor.execute(statement)
 
 
 def fill_ours(number: int) -> None:

@@ -4,6 +4,8 @@ import os
 
 import dj_database_url
 
+from django_bi_integration.schedule import beat_schedule
+
 SECRET_KEY = "benchmarks alone " * 3
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
@@ -53,6 +55,7 @@ if "BENCHMARK_DRIVER_PREPARES" in os.environ:
     DATABASES["default"]["OPTIONS"] = {"server_side_binding": True, "prepare_threshold": 5}
 LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "ERROR", "handlers": []}}
 
+CELERY_BEAT_SCHEDULE = beat_schedule()
 CELERY_BROKER_URL = os.environ["CELERY_BROKER_URL"]
 CELERY_TASK_DEFAULT_QUEUE = os.environ["BENCHMARK_QUEUE"]
 CELERY_TASK_IGNORE_RESULT = True

@@ -11,6 +11,8 @@ from django_bi_integration.webhooks.wake_up import TASK, wake_up
 SOFT_LIMIT, HARD_LIMIT = 240, 300
 #: The part of the soft limit after which a task starts no further receiver and leaves the rest to another one.
 STINT = 1 / 4
+#: Of this process, whose tasks come one after the other.
+horizon = dispatching.Horizon()
 
 
 @shared_task(bind=True, name=TASK, ignore_result=True, soft_time_limit=SOFT_LIMIT, time_limit=HARD_LIMIT)
@@ -22,6 +24,6 @@ def dispatch(task: "Task[[], None]") -> None:
     """
     stint = min(task.soft_time_limit or SOFT_LIMIT, task.time_limit or HARD_LIMIT) * STINT
     started = time.monotonic()
-    dispatching.dispatch_pending(seconds=stint)
+    dispatching.dispatch_pending(seconds=stint, horizon=horizon)
     if time.monotonic() - started >= stint:
         wake_up()

@@ -18,6 +18,7 @@ from django_bi_integration.webhooks.dispatch import claim, dispatch, dispatch_pe
 from django_bi_integration.webhooks.receive import receive
 from tests.deliveries import big_interview, deliver, interview_event, stored, subscribed
 from tests.host.models import Counter, Effect, Note
+from tests.snapshot import held_open
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -224,6 +225,29 @@ def test_a_repeat_does_not_wait_for_receivers(monkeypatch, body):
     assert (stored().deliveries, Note.objects.count()) == (2 if is_counted else 1, 1)
     deliver(to, body)
     assert stored().deliveries == (3 if is_counted else 2)
+
+
+def frozen_worker():
+    """A worker that is stopped after its claim of every event, before the commit: only its locks remain."""
+    claim = f"UPDATE {ReceivedEvent._meta.db_table} SET attempts = attempts + 1"
+    return held_open("BEGIN", claim)
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
+@pytest.mark.parametrize("body", [interview_event("1"), b'{"id": "1"}'], ids=["interview", "no object"])
+def test_a_frozen_worker_holds_up_no_redelivery(monkeypatch, body):
+    """The vendor would give up. A duplicate is acknowledged uncounted; another body under the same id would be lost, so
+    the vendor is asked to send it again."""
+    monkeypatch.setattr("django_bi_integration.webhooks.receive.PATIENCE", 0.1)
+    to, other = big_interview(), body.replace(b"{", b"{ ", 1)
+    deliver(to, body)
+    with ThreadPoolExecutor(1) as pool, frozen_worker():
+        for redelivered, status in [(body, 200), (other, 503)] * 2:
+            answer = pool.submit(together, lambda body=redelivered: deliver(to, body))
+            assert [response.status_code for response in answer.result(30)] == [status]
+    assert (stored().deliveries, stored().conflicts) == (1, 0)
+    assert [deliver(to, redelivered).status_code for redelivered in (body, other)] == [200, 200]
+    assert (stored().deliveries, stored().conflicts, bytes(stored().conflicting_body)) == (3, 1, other)
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")

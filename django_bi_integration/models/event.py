@@ -61,37 +61,45 @@ def digest(*parts: str) -> UUID:
     return UUID(bytes=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16], version=5)
 
 
+def is_due(now: datetime) -> models.Q:
+    """True of what a worker may claim: new, up for another attempt, or left by a worker whose lease ran out."""
+    return models.Q(status=ReceivedEvent.Status.PENDING, next_attempt_at__lte=now)
+
+
+def _row_by_row(condition: models.Q) -> models.Case:
+    """Return the condition in a form that no database can look up in an index."""
+    return models.Case(models.When(condition, then=True), default=False, output_field=models.BooleanField())
+
+
 class ReceivedEventManager(Manager["ReceivedEvent"]):
     """What runs for each delivery or each event."""
 
     def insert(self, arrival: Any, *, recalled: bool = False) -> bool:
-        """Insert a row with what ``arrival`` has of the columns ``ARRIVES``; False where its identity is there already.
+        """Insert a row with what ``arrival`` has of the columns ``ARRIVES``.
 
-        Where the database can do that in the same statement, a repeat is counted, and True: one with the same body, of
-        an event that no worker has. ``recalled`` says that ``arrival.registration`` was read earlier: what it was
-        then must still be so. Raises RegistrationChanged, also for a repeat that was not counted, as the database tells
-        no more than that there is no row; or ``django.db.Error`` where the row could not be stored.
+        Return False if there is a row of its identity, or if ``recalled`` and the registration's row is no longer what
+        ``arrival.registration`` was when it was read. Raise RegistrationChanged if ``recalled`` and the registration
+        is deleted at this very moment, and ``django.db.Error`` if the row could not be stored.
         """
-        # A worker locks the row of an event without an object for as long as its receivers take: none waits for that.
-        counted = arrival.object_key is not None
         # An error must not take down a transaction that is the caller's.
         around = transaction.atomic() if connection.in_atomic_block else nullcontext()
         try:
             with around:
-                is_there = _insert(connection.vendor, recalled, counted).execute(arrival) == 1
+                return _insert(connection.vendor, recalled).execute(arrival) == 1
         except IntegrityError as error:
-            if recalled:  # it was deleted this very moment
+            if recalled:
                 raise RegistrationChanged from error
             if error.args[:1] == (DUPLICATE_KEY,):
                 return False
             raise
-        if recalled and not is_there:
-            raise RegistrationChanged
-        return is_there
 
-    def count_repeat(self, arrival: object) -> bool:
-        """Count one more delivery of what ``arrival`` is, body and all; False where a worker has claimed it, too."""
-        return _count_repeat().execute(arrival) == 1
+    def count_repeat(self, arrival: object, *, recalled: bool = False) -> bool:
+        """Count one more delivery of what ``arrival`` is, body and all, without waiting for the row's lock.
+
+        Return False if there is no such row, if a worker has claimed or locked it, or if ``recalled`` and the
+        registration has changed.
+        """
+        return _count_repeat(connection.vendor, recalled).execute(arrival) == 1
 
     def settle(self, events: Sequence["ReceivedEvent"]) -> bool:
         """Store what became of events and give up their claims; False where one was not this worker's any more."""
@@ -104,49 +112,68 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
         return self.filter(event_digest=digest("id", event_id))
 
     def due(self, now: datetime) -> "ReceivedEventQuerySet":
-        """What a worker may claim: new, up for another attempt, or left by a worker whose lease ran out."""
-        return self.filter(status=ReceivedEvent.Status.PENDING, next_attempt_at__lte=now)
+        """Return what a worker may claim."""
+        return self.filter(is_due(now))
 
-    def held(self, now: datetime) -> "ReceivedEventQuerySet":
-        """What some worker has claimed and still holds."""
-        return self.filter(claim__isnull=False, next_attempt_at__gt=now)
+    def due_among(self, now: datetime) -> "ReceivedEventQuerySet":
+        """Return the due events among few others, found without the index of due events.
+
+        That index is slow to read while many entries in it are dead, and databases choose it because few are alive.
+        """
+        return self.filter(_row_by_row(is_due(now)))
+
+    def held_among(self, now: datetime) -> "ReceivedEventQuerySet":
+        """Return the events that some worker has claimed and still holds, found in the same way."""
+        return self.filter(_row_by_row(models.Q(claim__isnull=False, next_attempt_at__gt=now)))
 
 
 @cache
-def _insert(database: str, recalled: bool, counted: bool) -> Statement:
+def _insert(database: str, recalled: bool) -> Statement:
     """MariaDB and MySQL have no ON CONFLICT: there, an error tells."""
     fields = fields_of(ReceivedEvent, *ARRIVES)
     taken = dict(attributes(fields))
     values = {column(field): parameter(field.attname) for field in fields}
     values |= {column(field): parameter("received_at") for field in fields_of(ReceivedEvent, *ARRIVED_AT)}
     source = f"VALUES ({', '.join(values.values())})"
-    if recalled:
-        # No row where it changed, instead of an error: PostgreSQL's log would quote the body of what is then refused.
-        same = f"id = {parameter('registration_id')} AND {row_as_text(WebhookRegistration)} = {parameter(RECALLED)}"
-        source = f"SELECT {', '.join(values.values())} FROM {table(WebhookRegistration)} WHERE {same}"
-        taken[RECALLED] = models.TextField()
+    if database == "postgresql":
+        # A row that is there is seen before ON CONFLICT, which would wait for a worker that has changed it.
+        same = fields_of(ReceivedEvent, *IDENTITY)
+        found = " AND ".join(f"{column(field)} = {parameter(field.attname)}" for field in same)
+        condition = f"NOT EXISTS (SELECT FROM {table(ReceivedEvent)} WHERE {found})"
+        if recalled:
+            # No row if it changed, instead of an error: PostgreSQL's log would quote the body of what is then rejected.
+            condition += f" AND EXISTS (SELECT FROM {table(WebhookRegistration)} WHERE {_is_recalled()})"
+            taken[RECALLED] = models.TextField()
+        source = f"SELECT {', '.join(values.values())} WHERE {condition}"
     sql = f"INSERT INTO {table(ReceivedEvent)} ({', '.join(values)}) {source}"
     if database != "mysql":
-        sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO "
-        sql += _COUNT.format(table(ReceivedEvent)) if counted else "NOTHING"
+        sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO NOTHING"
     return Prepared(sql, taken) if recalled else Statement(sql, taken)
 
 
-_COUNT = (
-    "UPDATE SET deliveries = {0}.deliveries + 1, last_delivery_at = excluded.last_delivery_at"
-    " WHERE {0}.body = excluded.body AND {0}.claim IS NULL"
-)
-
-
 @cache
-def _count_repeat() -> Statement:
+def _count_repeat(database: str, recalled: bool) -> Statement:
     same = fields_of(ReceivedEvent, *IDENTITY, "body")
+    taken = dict(attributes([*fields_of(ReceivedEvent, "received_at"), *same]))
     found = " AND ".join(f"{column(field)} = {parameter(field.attname)}" for field in same)
-    return Statement(
+    found += " AND claim IS NULL"
+    if recalled:
+        found += f" AND EXISTS (SELECT FROM {table(WebhookRegistration)} WHERE {_is_recalled()})"
+        taken[RECALLED] = models.TextField()
+    if database == "postgresql":
+        # A worker that is stopped between its lock and its commit must not hold up the vendor.
+        found = f"id = (SELECT id FROM {table(ReceivedEvent)} WHERE {found} FOR NO KEY UPDATE SKIP LOCKED)"
+    sql = (
         f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = {parameter('received_at')}"
-        f" WHERE {found} AND claim IS NULL",
-        attributes([*fields_of(ReceivedEvent, "received_at"), *same]),
     )
+    sql += f" WHERE {found}"
+    return Prepared(sql, taken) if recalled else Statement(sql, taken)
+
+
+def _is_recalled() -> str:
+    """SQL: the registration's row is what it was when it was read."""
+    text = row_as_text(WebhookRegistration)
+    return f"id = {parameter('registration_id')} AND {text} = {parameter(RECALLED)}"
 
 
 @cache

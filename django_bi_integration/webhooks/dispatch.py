@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -41,6 +41,12 @@ logger = logging.getLogger(__name__)
 BATCH = 200
 #: Seconds of work that one claim is meant to be.
 CLAIM_SECONDS = 1.0
+#: Seconds between two looks of a worker process at all that is due.
+FULL_LOOK_INTERVAL = 10.0
+#: A look at all that is due costs a process at most one part in so many of its time.
+FULL_LOOK_SHARE = 20
+#: How much earlier than anything found an event may be due that arrives later: clocks differ, and commits take time.
+ARRIVES_LATE = timedelta(seconds=10)
 #: Milliseconds of work that one commit is meant to be: so long may an effect wait for others to be had.
 COMMIT_MS = 100.0
 
@@ -56,6 +62,7 @@ class Head(NamedTuple):
     object_type: str
     object_id: str
     subject_id: str
+    next_attempt_at: datetime
 
 
 class ClaimLost(Exception):
@@ -66,16 +73,40 @@ class TransactionLost(Exception):
     """A receiver broke the transaction that it ran in, and with it what the receivers before it wrote."""
 
 
-def dispatch_pending(*, seconds: float | None = None) -> Counter[str]:
-    """Dispatch every event that is due, and count what became of them by status.
+class Horizon:
+    """How far back one process looks for due events.
 
-    Starts no further receiver after ``seconds``. Raises ``django.db.Error`` where the database goes away; the events
-    in hand are then taken up again once their claims have run out.
+    While a backup or a report holds an old snapshot open, the database keeps an index entry of every event dispatched
+    since, and a claim that began with the oldest would walk over all of them. So most claims begin close to what the
+    last full look found; a full look now and then finds everything else.
+    """
+
+    def __init__(self) -> None:
+        self._since: datetime | None = None
+        self._next_full_look = 0.0
+
+    def since(self, now: datetime) -> datetime | None:
+        """Return when the events to look for became due at the earliest; None for a full look."""
+        is_usable = self._since is not None and self._since <= now  # a clock may be set back
+        return self._since if is_usable and time.monotonic() < self._next_full_look else None
+
+    def looked(self, earliest: datetime, seconds: float) -> None:
+        """Remember a full look: what it found is due from ``earliest`` on, and it took that many seconds."""
+        self._since = earliest - ARRIVES_LATE
+        self._next_full_look = time.monotonic() + max(FULL_LOOK_INTERVAL, FULL_LOOK_SHARE * seconds)
+
+
+def dispatch_pending(*, seconds: float | None = None, horizon: Horizon | None = None) -> Counter[str]:
+    """Dispatch every event that is due, and count the events by the status that they have then.
+
+    Starts no further receiver after ``seconds``. With a ``horizon``, events that became due long ago may be left to one
+    of the next calls with it. Raises ``django.db.Error`` if the database becomes unavailable; the events in hand are
+    dispatched again after their claims have run out.
     """
     end = math.inf if seconds is None else time.monotonic() + seconds
     ended: Counter[str] = Counter()
     size = BATCH // 4
-    while events := despite_conflicts(partial(claim, size)):
+    while events := despite_conflicts(partial(claim, size, horizon)):
         started = time.monotonic()
         ended += _dispatch_claimed(events, until=min(end, started + settings.LEASE_SECONDS / 3))
         if time.monotonic() >= end:
@@ -126,29 +157,46 @@ def retry_failed(events: QuerySet[ReceivedEvent]) -> int:
     return len(failed)
 
 
-def claim(size: int = BATCH) -> list[ReceivedEvent]:
+def claim(size: int = BATCH, horizon: Horizon | None = None) -> list[ReceivedEvent]:
     """Claim ``size`` events that are due, with all that waits of the same objects, in the order to dispatch them.
 
     The attempt is counted and committed here, before any receiver runs.
     """
     now = timezone.now()
     due = ReceivedEvent.objects.due(now)
-    while heads := list(map(Head._make, due.order_by("next_attempt_at", "pk").values_list(*Head._fields)[:size])):
+    for heads in _heads(due, size, horizon, now):
         _ensure_states(heads)
-        if events := _claim(heads, due, now):
+        if events := _claim(heads, now):
             return events
-        # Other workers are at all of these, with receivers that outlive their lease: others must not wait for that.
-        keys = {head.object_key for head in heads if head.object_key}
-        due = due.exclude(pk__in=[head.pk for head in heads]).exclude(object_key__in=keys)
     return []
 
 
-def _claim(heads: list[Head], due: QuerySet[ReceivedEvent], now: datetime) -> list[ReceivedEvent]:
+def _heads(due: QuerySet[ReceivedEvent], size: int, horizon: Horizon | None, now: datetime) -> Iterator[list[Head]]:
+    """Yield those that have been due longest, then the next ones without these and their objects, and so on."""
+    since = horizon.since(now) if horizon else None
+    found = (due.filter(next_attempt_at__gte=since) if since else due).order_by("next_attempt_at", "pk")
+    started = time.monotonic()
+    heads = _first(found, size)
+    if horizon and not since:
+        horizon.looked(heads[0].next_attempt_at if heads else now, time.monotonic() - started)
+    while heads:
+        yield heads
+        # Other workers are at all of these, with receivers that outlive their lease: others must not wait for that.
+        keys = {head.object_key for head in heads if head.object_key}
+        found = found.exclude(pk__in=[head.pk for head in heads]).exclude(object_key__in=keys)
+        heads = _first(found, size)
+
+
+def _first(found: QuerySet[ReceivedEvent], size: int) -> list[Head]:
+    return list(map(Head._make, found.values_list(*Head._fields)[:size]))
+
+
+def _claim(heads: list[Head], now: datetime) -> list[ReceivedEvent]:
     """Claim ``heads``, the events that have waited longest, and their objects' others, where no worker is at them."""
     with writing():
         keys = _free_objects({head.object_key for head in heads if head.object_key}, now)
         heads = [head for head in heads if not head.object_key or head.object_key in keys]
-        if events := _one_at_most_unfinished(_in_vendor_order(due, heads)):
+        if events := _one_at_most_unfinished(_in_vendor_order(heads, now)):
             _take(events)
     return events
 
@@ -186,11 +234,12 @@ def _take(events: Sequence[ReceivedEvent]) -> None:
     )
 
 
-def _in_vendor_order(due: QuerySet[ReceivedEvent], heads: list[Head]) -> list[ReceivedEvent]:
+def _in_vendor_order(heads: list[Head], now: datetime) -> list[ReceivedEvent]:
     """Lock the events of the heads' objects: object after object as the heads stand, each in the vendor's order.
 
     Where they are more than one claim takes, they are those of the first object alone.
     """
+    due = ReceivedEvent.objects.due_among(now)
     for chosen in (heads, heads[:1]):
         lone = Q(pk__in=[head.pk for head in chosen if not head.object_key])
         wanted = due.filter(lone | Q(object_key__in={head.object_key for head in chosen if head.object_key}))
@@ -232,7 +281,7 @@ def _free_objects(keys: set[UUID], now: datetime) -> set[UUID]:
         return set()
     states = ObjectState.objects.filter(key__in=keys).order_by("key").select_for_update(skip_locked=True)
     unlocked = set(states.values_list("key", flat=True))
-    held = ReceivedEvent.objects.held(now).filter(object_key__in=unlocked)
+    held = ReceivedEvent.objects.held_among(now).filter(object_key__in=unlocked)
     return unlocked - set(held.values_list("object_key", flat=True))
 
 

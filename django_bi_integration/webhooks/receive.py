@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
+from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
@@ -16,6 +16,7 @@ from django_bi_integration import vendors
 from django_bi_integration.events import Reading
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.event import digest
+from django_bi_integration.models.registration import RegistrationChanged
 from django_bi_integration.models.statements import error_number
 from django_bi_integration.text import clean, read_object
 from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
@@ -62,7 +63,9 @@ def store(arrival: "Arrival", *, recalled: bool) -> None:
     """Insert the event, or count one more delivery of it where its row is there already."""
     for candidate in _ever_plainer(arrival):
         try:
-            while not (ReceivedEvent.objects.insert(candidate, recalled=recalled) or _count_repeat(candidate)):
+            while not (
+                ReceivedEvent.objects.insert(candidate, recalled=recalled) or _count_repeat(candidate, recalled)
+            ):
                 pass  # its row was deleted in between
             return
         except DatabaseError as error:
@@ -129,23 +132,29 @@ def _ever_plainer(arrival: Arrival) -> Iterator[Arrival]:
     yield arrival
 
 
-def _count_repeat(arrival: Arrival) -> bool:
-    """Count a delivery of an event that is stored; False where it is not.
+def _count_repeat(arrival: Arrival, recalled: bool) -> bool:
+    """Count a delivery of an event that is stored; return False if it is not.
 
-    A worker may hold the row's lock for as long as the event's receivers take. Then the delivery is acknowledged
-    without being counted.
+    A worker may hold the row's lock for as long as the event's receivers take, or longer if the worker is stopped. Then
+    the delivery is acknowledged without being counted. Raises RegistrationChanged if the registration was recalled and
+    the delivery could not be counted at once, and OperationalError if its body, which differs, could not be kept.
     """
-    stored = ReceivedEvent.objects.filter(registration_id=arrival.registration_id, event_digest=arrival.event_digest)
-    # Of an event that no worker has claimed, one statement counts. MariaDB's would wait for the lock all the same.
-    if connection.vendor != "mysql" and ReceivedEvent.objects.count_repeat(arrival):
+    # MariaDB would wait for the lock.
+    if connection.vendor != "mysql" and ReceivedEvent.objects.count_repeat(arrival, recalled=recalled):
         return True
+    if recalled:  # the database does not say why there was no row
+        raise RegistrationChanged
+    stored = ReceivedEvent.objects.filter(registration_id=arrival.registration_id, event_digest=arrival.event_digest)
     end = time.monotonic() + PATIENCE
     while not _count_unless_locked(stored, arrival):
-        pk = stored.values_list("pk", flat=True).first()
-        if pk is None:
+        found = stored.values_list("pk", "body").first()
+        if found is None:
             return False
+        pk, body = found
         if time.monotonic() > end:
-            logger.info("event %s: a repeat was not counted, a worker has the event", pk)
+            if bytes(body) != arrival.body:
+                raise OperationalError(f"event {pk} is locked, and the body of a further delivery differs")
+            logger.info("event %s: a duplicate was not counted, a worker has the event", pk)
             break
         time.sleep(0.02)
     return True
