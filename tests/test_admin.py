@@ -199,7 +199,7 @@ def test_the_latest_data_of_an_object_is_indented(admin_client):
     assert "\n  &quot;category&quot;: &quot;Top 10 Questions: 1&quot;" in page
 
 
-@pytest.mark.parametrize("body", [b'{"a": "\\ud800 \\u0000"}', b'{"a": 1e400}', b"{" + b'"a":{' * 500 + b"}" * 501])
+@pytest.mark.parametrize("body", [b'{"a": "\\ud800 \\u0000"}', b'{"a": 1e400}', b"{" + b'"a":{' * 150 + b"}" * 151])
 def test_any_stored_body_can_be_shown(admin_client, body):
     deliver(big_interview(), body)
     assert admin_client.get(url(ReceivedEvent, "change", stored().pk)).status_code == 200
