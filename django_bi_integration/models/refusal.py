@@ -13,9 +13,9 @@ WIDTH = 60
 class Refusal(models.Model):
     """A number of refused requests with the same registration, reason, address and peer.
 
-    A web process writes at most one batch of these in a while. The number of addresses that it distinguishes is bounded,
-    and so is the number of rows for each registration and reason: a flood of rejected requests can neither fill the
-    table nor push out rejections of another kind.
+    A web process writes at most one batch of these in a while. The number of addresses that it distinguishes is
+    bounded, and so is the number of rows for each registration and reason: a flood of rejected requests can neither
+    fill the table nor push out rejections of another kind.
     """
 
     class Reason(models.TextChoices):

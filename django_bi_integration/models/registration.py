@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.db import connection, models
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
@@ -21,6 +20,7 @@ from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, 
 from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.statements import Lookup
+from django_bi_integration.paths import own_path
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -137,8 +137,11 @@ class WebhookRegistration(models.Model):
         return f"{self.name} ({self.get_vendor_display()})"
 
     def get_absolute_url(self) -> str:
-        """The path to give to the vendor, behind the site's own scheme and host."""
-        return reverse("django_bi_integration:webhook", kwargs={"registration_id": self.pk})
+        """Return the path to give to the vendor, behind the site's own scheme and host.
+
+        Raises NoReverseMatch if the current URLconf does not include the package's URLs.
+        """
+        return own_path("webhook", registration_id=self.pk)
 
     @property
     def has_key(self) -> bool:
