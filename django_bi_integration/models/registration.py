@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from django_bi_integration import vendors
-from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_network
+from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_hops, read_network
 from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.statements import Lookup
@@ -49,7 +49,8 @@ def validate_networks(value: object) -> None:
                 _("“%(entry)s” is a large part of the internet and proves nothing. Name the sender’s own networks."),
                 params={"entry": entry},
             )
-        if proxy := next((proxy for proxy in settings.TRUSTED_PROXIES if overlap(network, proxy)), None):
+        proxies = (proxy for hop in read_hops(settings.TRUSTED_PROXIES) for proxy in hop)
+        if proxy := next((proxy for proxy in proxies if overlap(network, proxy)), None):
             raise ValidationError(
                 _(
                     "“%(entry)s” overlaps the trusted proxy “%(proxy)s”: who is in both could claim any address. Name"
