@@ -1,6 +1,7 @@
 """Addresses and networks: how they are read, and which lies in which."""
 
 import ipaddress
+from functools import lru_cache
 from types import SimpleNamespace
 
 from ipware import get_client_ip
@@ -34,10 +35,15 @@ def read_address(text: str) -> Address | None:
     return ipaddress.ip_address(found) if found and not {"%", "="} & set(text) else None
 
 
-def read_network(text: str) -> Network:
-    """The network, or the one address, in ``text``; raises ValueError. IPv4 within IPv6 becomes IPv4, as above."""
+def read_network(text: object) -> Network:
+    """Return the network, or the one address, in ``text``; raise ValueError. IPv4 within IPv6 becomes IPv4."""
     if not isinstance(text, str) or "%" in text:
         raise ValueError(f"{text!r} does not appear to be an address or a network")
+    return _parse_network(text)
+
+
+@lru_cache(maxsize=1_000)  # each delivery asks for the same ones, and a CDN has dozens
+def _parse_network(text: str) -> Network:
     found = ipaddress.ip_network(text)
     for prefix in OF_IPV4:
         if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(prefix):
@@ -45,7 +51,18 @@ def read_network(text: str) -> Network:
     return found
 
 
-def lies_in(address: Address | None, network: str) -> bool:
+def read_hops(setting: object) -> list[tuple[object, ...]]:
+    """Return the networks of each hop in ``TRUSTED_PROXIES``, outermost first.
+
+    Nothing is raised, because not every server runs the checks. A setting that is not a list is one hop without a
+    network: no proxy is that hop, so no address is certain.
+    """
+    if not isinstance(setting, list | tuple):
+        return [()]
+    return [tuple(entry) if isinstance(entry, list | tuple) else (entry,) for entry in setting]
+
+
+def lies_in(address: Address | None, network: object) -> bool:
     """Whether the address is in the network. Where either is none it is not: not every server runs the checks."""
     try:
         return address is not None and address in read_network(network)
@@ -53,7 +70,7 @@ def lies_in(address: Address | None, network: str) -> bool:
         return False
 
 
-def overlap(network: Network, other: str) -> bool:
+def overlap(network: Network, other: object) -> bool:
     """Whether an address is in both, as far as the other is a network at all."""
     try:
         return network.version == (read := read_network(other)).version and network.overlaps(read)
@@ -64,3 +81,17 @@ def overlap(network: Network, other: str) -> bool:
 def is_vast(network: Network) -> bool:
     """Whether the network is a large part of the internet: wider than /8, or than /16 for IPv6."""
     return network.prefixlen < (8 if network.version == 4 else 16)
+
+
+def look_like_one_hop(one: Network, other: Network) -> bool:
+    """Return whether two networks are probably of one proxy: IPv4 and IPv6, near subnets of one size, or overlapping.
+
+    Equal ones are not: nobody would name the same network twice for one proxy.
+    """
+    if one.version != other.version:
+        return True
+    return one != other and (overlap(one, str(other)) or _around(one) == _around(other))
+
+
+def _around(network: Network) -> tuple[int, Network]:
+    return network.prefixlen, network.supernet(min(8, network.prefixlen))

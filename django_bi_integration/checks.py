@@ -1,9 +1,11 @@
 """System checks, one function a rule."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any, get_origin
+from itertools import pairwise
+from types import UnionType
+from typing import Any, get_args, get_origin
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
@@ -13,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db import Error as DatabaseFailure
 from django.utils.module_loading import import_string
 
-from django_bi_integration.addresses import UNIX_SOCKET, is_vast, read_network
+from django_bi_integration.addresses import UNIX_SOCKET, Network, is_vast, look_like_one_hop, read_hops, read_network
 from django_bi_integration.conf import NAMESPACE, Settings
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.registration import NAMES_A_PROXY, validate_networks
@@ -76,16 +78,18 @@ def check_types(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _fits(value: object, kind: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_fits(value, option) for option in get_args(kind))
     if get_origin(kind) is Sequence:
-        return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        return isinstance(value, list | tuple) and all(_fits(item, *get_args(kind)) for item in value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
     return isinstance(value, kind)
 
 
 def _description(kind: Any) -> str:
-    names = {int: "a whole number above zero", bool: "True or False", str: "text"}
-    return names.get(kind, "a list of text")
+    names = {int: "a whole number above zero", bool: "True or False", str: "text", Sequence[str]: "a list of text"}
+    return names.get(kind, "a list of text or of lists of text")
 
 
 def _shown(name: str, value: object) -> str:
@@ -101,10 +105,12 @@ def _valid(name: str) -> Any:
 
 def check_trusted_proxies(**kwargs: Any) -> list[CheckMessage]:
     """E004: trusted proxies are addresses or networks; E005: none is so wide that visitors are in it."""
-    return [message for proxy in _valid("TRUSTED_PROXIES") for message in _check_trusted_proxy(proxy)]
+    hops = read_hops(_valid("TRUSTED_PROXIES"))
+    # A list without an address is no hop that could exist: it is reported as the entry that it is.
+    return [message for hop in hops for proxy in hop or ([],) for message in _check_trusted_proxy(proxy)]
 
 
-def _check_trusted_proxy(proxy: str) -> list[CheckMessage]:
+def _check_trusted_proxy(proxy: object) -> list[CheckMessage]:
     if proxy == UNIX_SOCKET:
         return []
     try:
@@ -113,7 +119,8 @@ def _check_trusted_proxy(proxy: str) -> list[CheckMessage]:
         return [
             Error(
                 f"{NAMESPACE}['TRUSTED_PROXIES']: {proxy!r} is neither an address nor a network: {error}.",
-                hint=f"Write for example '10.0.0.5' or '10.0.0.0/24'; {UNIX_SOCKET!r} for a Unix socket.",
+                hint=f"Write for example '10.0.0.5' or '10.0.0.0/24'; {UNIX_SOCKET!r} for a Unix socket; a list of them"
+                " for one hop with several addresses.",
                 id=f"{PREFIX}.E004",
             )
         ]
@@ -126,6 +133,42 @@ def _check_trusted_proxy(proxy: str) -> list[CheckMessage]:
             id=f"{PREFIX}.E005",
         )
     ]
+
+
+def check_hops(**kwargs: Any) -> list[CheckMessage]:
+    """W008: neighbouring entries do not look like addresses of one hop."""
+    found = next(_pairs_of_one_hop(_valid("TRUSTED_PROXIES")), None)
+    if found is None:
+        return []
+    one, other = found
+    return [
+        Warning(
+            f"{NAMESPACE}['TRUSTED_PROXIES']: {one!r} and {other!r} look like addresses of one hop, but each entry is a"
+            " hop. If they are one, no delivery has a known address, and allowlists reject them all.",
+            hint=f"Write the addresses of one hop as one entry, a list: [{one!r}, {other!r}, …]. If they are two hops,"
+            f" write each as a list: [{one!r}], [{other!r}].",
+            id=f"{PREFIX}.W008",
+        )
+    ]
+
+
+def _pairs_of_one_hop(entries: Sequence[object]) -> Iterator[tuple[str, str]]:
+    """Yield the neighbours that look like one hop. An entry that is a list says itself what belongs to its hop."""
+    networks = [_network_or_none(entry) for entry in entries]
+    for place, (one, other) in enumerate(pairwise(networks)):
+        if one is None or other is None:
+            continue
+        around = networks[max(place - 1, 0) : place + 3]
+        in_a_row = sum(network is not None and network.num_addresses > 1 for network in around) >= 3
+        if look_like_one_hop(one, other) or (in_a_row and one.num_addresses > 1 < other.num_addresses):
+            yield str(entries[place]), str(entries[place + 1])
+
+
+def _network_or_none(entry: object) -> Network | None:
+    try:
+        return read_network(entry)
+    except ValueError:
+        return None
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
@@ -357,6 +400,7 @@ ALL: list[Check] = [
     check_names,
     check_types,
     check_trusted_proxies,
+    check_hops,
     check_database,
     check_time_zones,
     check_base_url,

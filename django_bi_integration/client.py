@@ -3,7 +3,6 @@
 Source: the partner documentation (github.com/biginterview/biginterview-docs, ``source/docs/partners/api``).
 """
 
-import json
 import re
 import socket
 import threading
@@ -38,7 +37,7 @@ from django_bi_integration.exceptions import (
     UnexpectedAnswer,
     UnknownUser,
 )
-from django_bi_integration.text import clean
+from django_bi_integration.text import clean, read_object
 from django_bi_integration.vendors.base import as_flag, as_mapping, as_moment, as_text
 from django_bi_integration.vendors.big_interview import read_interview
 
@@ -351,12 +350,12 @@ def _understand(response: requests.Response, body: bytes, auth: _BareKey) -> tup
     """The status and the JSON object of a success; raises what any other answer means."""
     status = response.status_code
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = read_object(body)
+    except ValueError:
         document = None
     if status not in (200, 201):
         raise _failure(response, as_mapping(as_mapping(document).get("error")), auth)
-    if not isinstance(document, dict):
+    if document is None:
         raise UnexpectedAnswer("The API's answer is not a JSON object.", status=status)
     return status, document
 

@@ -11,8 +11,9 @@ NAMESPACE = "BI_INTEGRATION"
 class Settings:
     """Attribute access to the dict ``settings.BI_INTEGRATION``; what it leaves out has the default here."""
 
-    # Who may tell us the client's address: one address or CIDR a hop, outermost first. Empty: nobody.
-    TRUSTED_PROXIES: Sequence[str] = ()
+    # Whose X-Forwarded-For counts: one entry per hop, outermost first. An entry is an address, a CIDR network, or a
+    # list of them. Empty: nobody's.
+    TRUSTED_PROXIES: Sequence[str | Sequence[str]] = ()
     # The largest webhook body that is accepted, in bytes.
     MAX_BODY_BYTES: int = 262_144
     # How long a worker may keep an event to itself before another may take it over.

@@ -14,10 +14,11 @@ from urllib.parse import quote
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.encoding import iri_to_uri
 from django.views.decorators.debug import sensitive_variables
@@ -27,6 +28,7 @@ from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NoAccount, NotAllowed
 from django_bi_integration.models import BigInterviewAccount, SSOSession
 from django_bi_integration.models.account import LABEL
+from django_bi_integration.paths import own_path
 from django_bi_integration.people import details_of, partner_id_of
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
 from django_bi_integration.targets import check_path, check_return_url, destination
@@ -73,7 +75,8 @@ def start(
     With a ``request`` and ``TRACK_RETURNS`` they come back through this project first, and the return is recorded.
     ``transport`` is handed to the PartnerClient.
 
-    Raises NotAllowed for a path or a URL and LaunchInProgress, of which nothing is recorded; and, with the failed
+    Raises NotAllowed for a path or a URL, LaunchInProgress, and ImproperlyConfigured if ``TRACK_RETURNS`` needs this
+    package's URLs and the request's URLconf does not include them, of which nothing is recorded; and, with the failed
     SSOSession as its ``session``, any other LaunchError, a PartnerAPIError, or UndecryptableKey. Do not call it within
     a transaction that may be rolled back: the record would go with it.
     """
@@ -81,6 +84,7 @@ def start(
         user = None
     _check_targets(redirect_to, to, return_url, request)
     session = SSOSession(redirect_to=redirect_to, return_url=iri_to_uri(return_url), requested_at=timezone.now())
+    back = _return_url(session, request)
     session.user = user  # type: ignore[assignment]  # the stubs know Django's own user model
     try:
         session.account = _usable_account(account, anonymous=user is None)
@@ -89,7 +93,7 @@ def start(
             session.partner_id = partner_id_of(user)
         if to:
             session.redirect_to = destination(to, session.partner_id, options or {})
-        launch = _launch(session, user, request, transport)
+        launch = _launch(session, user, back, transport)
     except LaunchInProgress:
         raise
     except Exception as error:
@@ -199,11 +203,10 @@ def _release(in_progress: str | None) -> None:
 
 @sensitive_variables()
 def _launch(
-    session: SSOSession, user: AbstractBaseUser | None, request: HttpRequest | None, transport: BaseAdapter | None
+    session: SSOSession, user: AbstractBaseUser | None, return_url: str, transport: BaseAdapter | None
 ) -> Launch:
     """Get a token, and note what came with it; the token itself goes nowhere but into the URL."""
     assert session.account is not None  # noqa: S101 - for the type checker
-    return_url = _return_url(session, request)
     client = session.account.client(transport=transport)
     if user is None:
         partner = client.create_anonymous_user()
@@ -224,10 +227,14 @@ def _login_url(base_url: str, values: Mapping[str, str]) -> str:
 
 
 def _return_url(session: SSOSession, request: HttpRequest | None) -> str:
+    """Return the URL that Big Interview is given to come back to; raise ImproperlyConfigured if it cannot exist."""
     if request is None:
         return session.return_url
     if settings.TRACK_RETURNS:
-        return request.build_absolute_uri(reverse("django_bi_integration:sso-return", args=[session.pk]))
+        try:
+            return request.build_absolute_uri(own_path("sso-return", session_id=session.pk))
+        except NoReverseMatch as error:
+            raise ImproperlyConfigured(f"TRACK_RETURNS is on. {error} Or set TRACK_RETURNS to False.") from error
     return request.build_absolute_uri(session.return_url) if session.return_url else ""
 
 

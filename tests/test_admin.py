@@ -199,7 +199,7 @@ def test_the_latest_data_of_an_object_is_indented(admin_client):
     assert "\n  &quot;category&quot;: &quot;Top 10 Questions: 1&quot;" in page
 
 
-@pytest.mark.parametrize("body", [b'{"a": "\\ud800 \\u0000"}', b'{"a": 1e400}', b"{" + b'"a":{' * 500 + b"}" * 501])
+@pytest.mark.parametrize("body", [b'{"a": "\\ud800 \\u0000"}', b'{"a": 1e400}', b"{" + b'"a":{' * 150 + b"}" * 151])
 def test_any_stored_body_can_be_shown(admin_client, body):
     deliver(big_interview(), body)
     assert admin_client.get(url(ReceivedEvent, "change", stored().pk)).status_code == 200
@@ -259,8 +259,25 @@ def test_a_refusal_shows_what_each_setting_would_make_of_it(admin_client, settin
     text = html.unescape(texts(admin_client.get(url(Refusal, "change", refusal.pk))))
     assert (
         'TRUSTED_PROXIES Address [] 10.0.0.5 ["10.0.0.5"] 192.0.2.10 ["192.0.2.10", "10.0.0.5"] 203.0.113.9'
-        ' ["203.0.113.9", "192.0.2.10", "10.0.0.5"] unknown Name your own proxies' in text
+        ' ["203.0.113.9", "192.0.2.10", "10.0.0.5"] unknown Each entry stands for one hop' in text
     )
+
+
+@pytest.mark.parametrize(
+    ("proxies", "suggested"),
+    [
+        ([["10.0.0.4", "10.0.0.5"]], '[["10.0.0.4", "10.0.0.5"]] 192.0.2.10 ["192.0.2.10", ["10.0.0.4", "10.0.0.5"]]'),
+        ([["192.0.2.0/24", "::1"], "10.0.0.6"], '["10.0.0.5"] 192.0.2.10 [["192.0.2.0/24", "::1"], "10.0.0.5"]'),
+        (["10.0.0.0/8", ["10.0.0.5"]], '[["10.0.0.5"]] 192.0.2.10 ["192.0.2.10", ["10.0.0.5"]]'),
+        ("10.0.0.5", '["10.0.0.5"] 192.0.2.10 ["192.0.2.10", "10.0.0.5"]'),
+        (5, '["10.0.0.5"] 192.0.2.10 ["192.0.2.10", "10.0.0.5"]'),
+    ],
+)
+def test_a_hop_that_the_setting_knows_is_suggested_with_all_its_networks(admin_client, settings, proxies, suggested):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
+    refusal = refused_behind_two_proxies(innovative_educators())
+    text = html.unescape(texts(admin_client.get(url(Refusal, "change", refusal.pk))))
+    assert f"TRUSTED_PROXIES Address [] 10.0.0.5 {suggested} 203.0.113.9" in text
 
 
 def test_a_refusal_of_many_sources_has_no_setting_to_show(admin_client):

@@ -108,8 +108,71 @@ def test_every_check_is_documented():
 
 @pytest.mark.parametrize("proxy", ["proxy.example.edu", "10.0.0.5/24", "", "fe80::1%eth0", "unix:/run/web.sock"])
 def test_a_trusted_proxy_that_is_no_network(settings, proxy):
-    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [proxy]}
+    for entry in (proxy, ["10.0.0.7", proxy]):
+        settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [entry]}
+        assert ids() == ["E004"]
+
+
+def test_a_hop_without_an_address_is_an_error(settings):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5", []]}
     assert ids() == ["E004"]
+
+
+@pytest.mark.parametrize("proxies", [5, {"10.0.0.5"}, [5], [["10.0.0.5", 5]], [[["10.0.0.5"]]], [None]])
+def test_trusted_proxies_are_text_and_lists_of_text(settings, proxies):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
+    assert ids() == ["E003"]
+    assert "must be a list of text or of lists of text" in messages()[0]
+
+
+CDN = ["173.245.48.0/20", "103.21.244.0/22", "2400:cb00::/32"]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "named"),
+    [
+        (["127.0.0.1", "::1"], ("127.0.0.1", "::1")),
+        (["192.0.2.10", "::1", "127.0.0.1"], ("192.0.2.10", "::1")),
+        (["198.51.100.7", "10.0.1.0/24", "10.0.2.0/24"], ("10.0.1.0/24", "10.0.2.0/24")),
+        (["172.31.0.0/20", "172.31.16.0/20"], ("172.31.0.0/20", "172.31.16.0/20")),
+        (["10.0.0.4", "10.0.0.5"], ("10.0.0.4", "10.0.0.5")),
+        (["10.0.0.0/16", "10.0.0.5"], ("10.0.0.0/16", "10.0.0.5")),
+        (["2001:db8:0:1::/64", "2001:db8:0:2::/64"], ("2001:db8:0:1::/64", "2001:db8:0:2::/64")),
+        (["173.245.48.0/20", "103.21.244.0/22", "141.101.64.0/18"], ("173.245.48.0/20", "103.21.244.0/22")),
+        ([*CDN, "127.0.0.1"], tuple(CDN[:2])),
+        (["10.0.0.5", *CDN[:2], "141.101.64.0/18"], tuple(CDN[:2])),
+        ([["10.0.0.5"], "127.0.0.1", "::1"], ("127.0.0.1", "::1")),
+    ],
+)
+def test_entries_that_look_like_one_hop_are_a_warning(settings, proxies, named):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
+    assert ids() == ["W008"]
+    assert f"{named[0]!r} and {named[1]!r} look like addresses of one hop" in messages()[0]
+    assert f"[{named[0]!r}, {named[1]!r}, …]" in messages()[0]
+
+
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        ["10.0.0.5"],
+        ["192.0.2.10", "10.0.0.5"],
+        ["192.0.2.10", "127.0.0.1"],
+        ["unix:", "127.0.0.1"],
+        ["127.0.0.1", "127.0.0.1"],
+        ["10.0.0.0/16", "10.0.0.0/16"],
+        ["173.245.48.0/20", "10.0.0.0/16"],
+        ["192.0.2.0/24", "10.0.1.0/24"],
+        [["127.0.0.1", "::1"]],
+        [CDN, "127.0.0.1"],
+        [CDN, ["10.0.1.0/24", "10.0.2.0/24"]],
+        [["127.0.0.1"], ["::1"]],
+        [["10.0.1.0/24"], "10.0.2.0/24"],
+    ],
+)
+def test_hops_that_differ_and_hops_in_lists_are_no_warning(settings, proxies):
+    """An entry that is a list says itself what belongs to its hop."""
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
+    assert ids() == []
 
 
 def test_a_unix_socket_may_be_trusted(settings):
@@ -119,8 +182,9 @@ def test_a_unix_socket_may_be_trusted(settings):
 
 @pytest.mark.parametrize("proxy", ["0.0.0.0/0", "::/0", "54.0.0.0/7", "::ffff:0.0.0.0/96"])
 def test_a_trusted_network_as_wide_as_the_internet(settings, proxy):
-    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [proxy]}
-    assert ids() == ["E005"]
+    for entry in (proxy, ["10.0.0.7", proxy]):
+        settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [entry]}
+        assert ids() == ["E005"]
 
 
 class Elsewhere:
@@ -231,6 +295,8 @@ def test_a_trusted_proxy_on_an_allowlist_is_an_error(settings, allowed, proxy):
     registration(networks=("192.0.2.7", allowed))
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5", "unix:", proxy]}
     (message,) = of_the_database()
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5", ["unix:", proxy]]}
+    assert of_the_database() == [message]
     assert message.id == "django_bi_integration.E014"
     assert "'Test'" in message.msg
     assert f"“{allowed}” overlaps the trusted proxy “{proxy}”" in message.msg

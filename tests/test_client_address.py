@@ -161,8 +161,40 @@ BEHIND_A_SOCKET = [
 ]
 
 
+LOOPBACK = [["127.0.0.1", "::1"]]
+CDN = [["198.51.100.0/24", "2001:db8:cd::/48"], ("10.0.1.0/24", "10.0.2.0/24")]
+
+HOPS_WITH_SEVERAL_NETWORKS = [
+    (LOOPBACK, "127.0.0.1", xff(VENDOR), VENDOR),
+    (LOOPBACK, "::1", xff(VENDOR), VENDOR),
+    (LOOPBACK, "::1", xff(VENDOR, "127.0.0.1"), "127.0.0.1"),
+    (LOOPBACK, "10.0.0.5", xff(VENDOR), None),
+    (CDN, "10.0.1.9", xff(VENDOR, "198.51.100.9"), VENDOR),
+    (CDN, "10.0.2.9", xff(VENDOR, "2001:db8:cd::9"), VENDOR),
+    (CDN, "10.0.2.9", xff(VENDOR, STRANGER, "198.51.100.9"), STRANGER),
+    (CDN, "10.0.3.9", xff(VENDOR, "198.51.100.9"), None),
+    (CDN, "10.0.1.9", xff(VENDOR, STRANGER), None),
+    (CDN, "10.0.1.9", xff(VENDOR), None),
+    (CDN, "198.51.100.9", xff(VENDOR, "10.0.1.9"), None),
+    ([["unix:", "127.0.0.1"]], "", xff(VENDOR), VENDOR),
+    ([["unix:", "127.0.0.1"]], "127.0.0.1", xff(VENDOR), VENDOR),
+    ([[INNER, "proxy.example.edu"]], INNER, xff(VENDOR), VENDOR),
+]
+
+#: Not every server runs the checks: what makes no sense trusts nobody, and is no error of the server's.
+NONSENSE = [
+    *(
+        (setting, INNER, xff(VENDOR), None)
+        for setting in (None, 5, True, {INNER: 1}, {INNER}, b"10.0.0.5", "", object())
+    ),
+    *(([entry], INNER, xff(VENDOR), None) for entry in (None, 5, {INNER}, b"10.0.0.5", [], [[INNER]], [None], [5, {}])),
+    (INNER, INNER, xff(VENDOR), VENDOR),  # text in place of a list is the one entry that it names
+]
+
+
 @pytest.mark.parametrize(
-    ("proxies", "peer", "headers", "client"), [*OPEN_INTERNET, *BEHIND_ONE, *BEHIND_TWO, *BEHIND_A_SOCKET]
+    ("proxies", "peer", "headers", "client"),
+    [*OPEN_INTERNET, *BEHIND_ONE, *BEHIND_TWO, *BEHIND_A_SOCKET, *HOPS_WITH_SEVERAL_NETWORKS, *NONSENSE],
 )
 def test_the_client_address_is_decided_hop_by_hop(settings, proxies, peer, headers, client):
     """Invariant 10."""

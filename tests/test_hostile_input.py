@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received
-from django_bi_integration.text import MAX_DEPTH
+from django_bi_integration.text import MAX_DEPTH, MAX_NESTING
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS
 from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.deliveries import (
@@ -153,26 +153,17 @@ def test_any_search_is_answered(admin_client, query):
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
-@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, 31, 32, 33, 100, 900, 950, 1_000, 5_000, 10_000, 100_000])
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, 31, 32, 33, 100, MAX_NESTING - 1, MAX_NESTING, 100_000])
 def test_any_depth_of_nesting_is_stored_or_refused(settings, depth, opening, closing):
-    """How deep an interpreter reads depends on its version; what it cannot read is no JSON to it."""
     settings.BI_INTEGRATION = {"MAX_BODY_BYTES": 1_000_000}
     body = f'{{"id": "1", "a": {opening * depth}1{closing * depth}}}'.encode()
     response = deliver_completion(innovative_educators(), body)
-    if response.status_code == 400 and depth > 900:
-        assert response.json() == NO_JSON
+    if depth >= MAX_NESTING:
+        assert (response.status_code, response.json()) == (400, NO_JSON)
         return
     assert (response.status_code, bytes(stored().body)) == (200, body)
     assert stored().payload == expected_payload(body, depth < MAX_DEPTH)
     assert dispatch_pending() == {"dispatched": 1}
-
-
-@pytest.mark.parametrize("depth", range(880, 1000, 4))
-def test_an_interpreters_own_limit_is_no_failure(depth):
-    """Python 3.11 reads JSON about this deep, and less deep where more is going on."""
-    body = '{"webhook": {"id": "1", "event_name": "x", "n": ' + "[" * depth + "]" * depth + "}}"
-    assert deliver(big_interview(), body).status_code in (200, 400)
-    assert dispatch_pending() in ({}, {"dispatched": 1})
 
 
 def filled(piece, start=b'{"a":[', end=b"]}", between=b","):
@@ -183,8 +174,7 @@ def filled(piece, start=b'{"a":[', end=b"]}", between=b","):
 WORST = {
     "brackets": b'{"a":' + b"[" * (LARGEST - 5),
     "objects": b'{"a":' * (LARGEST // 5),
-    "deep, closed": b'{"a":' + b"[" * 9_000 + b"]" * 9_000 + b"}",
-    "deep, then wide": filled(b"0", b'{"a":' + b"[" * 300, b"]" * 300 + b"}"),
+    "deep, then wide": filled(b"0", b'{"a":' + b"[" * 150, b"]" * 150 + b"}"),
     "tiny lists": filled(b"[0]"),
     "tiny objects": filled(b'{"":0}'),
     "tiny keys": b"{" + b",".join(b'"%x":0' % number for number in range(LARGEST // 9)) + b"}",

@@ -1,6 +1,8 @@
 """Who gets in: the key and the allowlist; and what is counted of those who do not."""
 
+from collections import Counter
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 import time_machine
@@ -285,7 +287,6 @@ def test_who_varies_what_it_says_of_its_way_gets_no_more_rows(tally):
     to = big_interview()
     for number in range(50):
         deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR=f"10.0.0.{number}")
-    assert len(tally._waiting) == 1
     tally._next_write = 0
     deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR="10.0.0.99")
     rows = Refusal.objects.order_by("pk").values_list("count", "forwarded_for")
@@ -307,10 +308,45 @@ def test_refusals_of_a_registration_that_was_deleted_take_no_others_with_them(ta
 
 def test_old_refusals_make_room(tally, monkeypatch):
     monkeypatch.setattr(refusals.Tally, "ROWS", 3)
-    for key in "abcde":
+    to = big_interview()
+    for _ in range(5):
         tally._next_write = 0
-        deliver(big_interview(), key=key)
+        deliver(to, key="x")
     assert Refusal.objects.count() == 3
+
+
+@pytest.mark.database
+@pytest.mark.parametrize("rows", [20, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_flood_pushes_out_no_rejection_of_another_kind(tally, monkeypatch, rows):
+    """Invariant 2: neither do unknown URLs push out a registration's, nor wrong keys what is said of addresses."""
+    monkeypatch.setattr(refusals.Tally, "ROWS", rows)
+    to, other = registration(networks=("192.0.2.0/24",)), big_interview()
+    for request in ({"to": to}, {"to": other, "body": "no"}):
+        deliver(**request, REMOTE_ADDR=STRANGER)
+        tally._next_write = 0
+    for number in range(rows + 100):
+        address = f"10.0.{number // 256}.{number % 256}"
+        deliver(other, path=f"/bi/webhooks/{uuid4()}/", REMOTE_ADDR=address)
+        deliver(to, key="x", REMOTE_ADDR=address)
+        if number % 10 == 0:
+            tally._next_write = 0
+    kept = Counter(Refusal.objects.values_list("registration", "reason"))
+    assert kept[to.pk, "address"] == kept[other.pk, "form"] == 1
+    assert {kept[None, "unknown_url"], kept[to.pk, "key_wrong"]} == {rows}
+    assert len(kept) == 4
+
+
+def test_a_flood_takes_no_source_of_another_kind_in_a_batch(tally):
+    """What waits in memory has a quota for each kind, too: who was rejected at a registration keeps the address."""
+    to = registration(networks=("192.0.2.0/24",))
+    tally._next_write = float("inf")
+    for number in range(tally.SOURCES + 50):
+        deliver(to, path=f"/bi/webhooks/{uuid4()}/", REMOTE_ADDR=f"10.0.0.{number}")
+        deliver(to, key="x", REMOTE_ADDR=f"10.0.0.{number}")
+    tally._next_write = 0
+    deliver(to, REMOTE_ADDR=STRANGER)
+    assert Refusal.objects.get(reason="address").address == STRANGER
+    assert Refusal.objects.count() == 2 * (tally.SOURCES + 1) + 1
 
 
 def test_a_refusal_stores_no_payload_and_an_accepted_delivery_no_refusal():

@@ -1,5 +1,7 @@
 """Refusals: why, how often and from where deliveries were turned away."""
 
+import json
+
 from django.contrib import admin
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
@@ -41,5 +43,8 @@ class RefusalAdmin(RecordAdmin):
     def possible_settings(self, refusal: Refusal) -> SafeString | str:
         if not refusal.peer:
             return "–"
-        found = readings(refusal.forwarded_for, refusal.peer)
+        found = [
+            (json.dumps(proxies, default=str), address)
+            for proxies, address in readings(refusal.forwarded_for, refusal.peer)
+        ]
         return render_to_string("django_bi_integration/admin/possible_settings.html", {"readings": found})

@@ -10,11 +10,11 @@ from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime
 from django.utils.translation import gettext
@@ -149,7 +149,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
         if registration is not None:
             registration.public_url = _public_url(request, registration)
             may_see_refusals = request.user.has_perm("django_bi_integration.view_refusal")
-            registration.refusals_url = _refusals_url(registration) if may_see_refusals else ""
+            registration.refusals_url = self._refusals_url(registration) if may_see_refusals else ""
         return registration
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
@@ -172,10 +172,20 @@ class WebhookRegistrationAdmin(KeyAdmin):
                 else gettext("“%s” refuses everything until it has an allowlist.")
             )
             self.message_user(request, warning % obj.name, messages.WARNING)
-        if not change:
+        if not change and (public_url := _public_url(request, obj)):
             text = gettext("Give this URL to {vendor}: {url}")
-            url = format_html("<code>{}</code>", _public_url(request, obj))
+            url = format_html("<code>{}</code>", public_url)
             self.message_user(request, format_html(text, vendor=obj.get_vendor_display(), url=url))
+        elif not change:
+            self.message_user(request, _no_url_here(obj), messages.WARNING)
+
+    def _refusals_url(self, registration: WebhookRegistration) -> str:
+        """Return the list of its refusals in the same admin site, or nothing if that does not show them."""
+        try:
+            url = reverse("admin:django_bi_integration_refusal_changelist", current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return ""
+        return f"{url}?{urlencode({'registration__id__exact': str(registration.pk)})}"
 
     @admin.display(description=_("proof"))
     def proof(self, registration: WebhookRegistration) -> str:
@@ -185,6 +195,8 @@ class WebhookRegistrationAdmin(KeyAdmin):
 
     @admin.display(description=_("URL for the vendor"))
     def url(self, registration: Any) -> SafeString:
+        if not registration.public_url:
+            return _no_url_here(registration)
         return format_html(
             '<span class="bi-url"><code>{url}</code>'
             '<button type="button" hidden data-bi-copy="{url}" data-bi-copied="{copied}">{copy}</button></span>',
@@ -228,13 +240,22 @@ class WebhookRegistrationAdmin(KeyAdmin):
         return render_to_string("django_bi_integration/admin/latest_refusals.html", context)
 
 
-def _refusals_url(registration: WebhookRegistration) -> str:
-    query = urlencode({"registration__id__exact": str(registration.pk)})
-    return f"{reverse('admin:django_bi_integration_refusal_changelist')}?{query}"
-
-
 def _public_url(request: HttpRequest, registration: WebhookRegistration) -> str:
-    return request.build_absolute_uri(registration.get_absolute_url())
+    """Return the URL for the vendor, or nothing if the URLconf that serves this page does not include the webhooks."""
+    try:
+        return request.build_absolute_uri(registration.get_absolute_url())
+    except NoReverseMatch:
+        return ""
+
+
+def _no_url_here(registration: WebhookRegistration) -> SafeString:
+    text = gettext(
+        "This site does not serve the webhooks. If another host or URLconf of the project does, the URL for the vendor"
+        " is that host, the prefix there, and {path}. If none does, add {include} to the URLconf."
+    )
+    path = format_html("<code>webhooks/{}/</code>", registration.pk)
+    include = mark_safe('<code>path("bi/", include("django_bi_integration.urls"))</code>')
+    return format_html(text, path=path, include=include)
 
 
 def _latest_event(event: ReceivedEvent | None) -> str:

@@ -120,6 +120,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         blank=True,
                         null=True,
+                        db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="refusals",
                         to="django_bi_integration.webhookregistration",
@@ -132,6 +133,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "refusal",
                 "verbose_name_plural": "refusals",
                 "ordering": ["-last_at"],
+                "indexes": [models.Index(fields=["registration", "reason", "id"], name="bi_refusal_kind")],
             },
         ),
         migrations.CreateModel(

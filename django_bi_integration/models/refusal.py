@@ -13,8 +13,9 @@ WIDTH = 60
 class Refusal(models.Model):
     """A number of refused requests with the same registration, reason, address and peer.
 
-    A web process writes at most one batch of these in a while, and the number of addresses that it tells
-    apart is bounded, so that a flood of refused requests cannot fill the table.
+    A web process writes at most one batch of these in a while. The number of addresses that it distinguishes is
+    bounded, and so is the number of rows for each registration and reason: a flood of rejected requests can neither
+    fill the table nor push out rejections of another kind.
     """
 
     class Reason(models.TextChoices):
@@ -34,6 +35,7 @@ class Refusal(models.Model):
         null=True,
         blank=True,
         on_delete=models.CASCADE,
+        db_index=False,  # the index below begins with it
         related_name="refusals",
         verbose_name=_("registration"),
     )
@@ -64,6 +66,8 @@ class Refusal(models.Model):
         verbose_name = _("refusal")
         verbose_name_plural = _("refusals")
         ordering = ["-last_at"]
+        # Each batch of rejections looks for the oldest rows of its kinds.
+        indexes = [models.Index(fields=["registration", "reason", "id"], name="bi_refusal_kind")]
 
     def __str__(self) -> str:
         return f"{self.get_reason_display()} ×{self.count}"

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.db import connection, models
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from django_bi_integration import vendors
-from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_network
+from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_hops, read_network
 from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.statements import Lookup
+from django_bi_integration.paths import own_path
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -49,7 +49,8 @@ def validate_networks(value: object) -> None:
                 _("“%(entry)s” is a large part of the internet and proves nothing. Name the sender’s own networks."),
                 params={"entry": entry},
             )
-        if proxy := next((proxy for proxy in settings.TRUSTED_PROXIES if overlap(network, proxy)), None):
+        proxies = (proxy for hop in read_hops(settings.TRUSTED_PROXIES) for proxy in hop)
+        if proxy := next((proxy for proxy in proxies if overlap(network, proxy)), None):
             raise ValidationError(
                 _(
                     "“%(entry)s” overlaps the trusted proxy “%(proxy)s”: who is in both could claim any address. Name"
@@ -137,8 +138,11 @@ class WebhookRegistration(models.Model):
         return f"{self.name} ({self.get_vendor_display()})"
 
     def get_absolute_url(self) -> str:
-        """The path to give to the vendor, behind the site's own scheme and host."""
-        return reverse("django_bi_integration:webhook", kwargs={"registration_id": self.pk})
+        """Return the path to give to the vendor, behind the site's own scheme and host.
+
+        Raises NoReverseMatch if the current URLconf does not include the package's URLs.
+        """
+        return own_path("webhook", registration_id=self.pk)
 
     @property
     def has_key(self) -> bool:

@@ -3,9 +3,10 @@
 from typing import Any
 
 from django import template
-from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
+
+from django_bi_integration.paths import own_path
 
 register = template.Library()
 
@@ -17,7 +18,7 @@ def bi_sso_url(**options: Any) -> str:
     ``{% bi_sso_url to="review" interview=interview.id return_url=request.path %}``
     """
     query = urlencode({name: value for name, value in options.items() if value not in (None, "")})
-    return reverse("django_bi_integration:sso-login") + (f"?{query}" if query else "")
+    return own_path("sso-login") + (f"?{query}" if query else "")
 
 
 @register.inclusion_tag("django_bi_integration/sso/button.html")

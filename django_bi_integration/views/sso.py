@@ -1,6 +1,5 @@
 """Where students set off for Big Interview, and where they come back."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
@@ -31,6 +30,7 @@ from django_bi_integration.exceptions import (
 )
 from django_bi_integration.models import SSOSession
 from django_bi_integration.sso import DOUBLE_CLICK, Launch
+from django_bi_integration.text import read_object
 
 #: What each failure answers; the rest is 502, as of a gateway whose other side does not do its part.
 STATUSES: Mapping[type[BIIntegrationError], int] = {
@@ -136,10 +136,10 @@ def _asked_in_body(request: HttpRequest) -> Mapping[str, str]:
     if request.content_type != "application/json":
         return request.POST.dict()
     try:
-        asked = json.loads(request.body or b"{}")
-    except (ValueError, RecursionError):
+        asked = read_object(request.body or b"{}")
+    except ValueError:
         asked = None
-    if not isinstance(asked, dict) or not all(isinstance(value, str) for value in asked.values()):
+    if asked is None or not all(isinstance(value, str) for value in asked.values()):
         raise NotAllowed("Send a JSON object whose values are text.")
     return asked
 

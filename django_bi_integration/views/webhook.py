@@ -122,8 +122,7 @@ class WebhookView(APIView):
     def _count(self, refusal: refusals.Refused) -> None:
         registration = getattr(self, "registration", None)
         source = refusals.Source(
-            registration_id=registration and registration.pk,
-            reason=refusal.reason,
+            refusals.Kind(registration and registration.pk, refusal.reason),
             address=str(client_address(self.request) or ""),
             peer=end_of(peer(self.request), 64),
         )

@@ -1,41 +1,56 @@
 """Who is really calling: the address of the client, never what the client says of itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from django.http import HttpRequest
 
-from django_bi_integration.addresses import PEER, UNIX_SOCKET, Address, lies_in, read_address
+from django_bi_integration.addresses import PEER, UNIX_SOCKET, Address, lies_in, read_address, read_hops
 from django_bi_integration.conf import settings
 
 FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
 
 
 def client_address(request: HttpRequest) -> Address | None:
-    """The client's address, or None where it cannot be told for sure.
+    """Return the client's address, or None if it is not certain.
 
-    With no trusted proxies this is the connection's own peer. With n of them it is the n-th entry of
-    ``X-Forwarded-For`` from the right, and only if the peer and every hop after that entry are the
-    proxies that ``TRUSTED_PROXIES`` names, in their order. Entries further left are whatever a client wrote,
-    and are not looked at; nor is any other header.
+    Without trusted proxies this is the connection's peer. With n hops of them it is the n-th entry of
+    ``X-Forwarded-For`` from the right, and only if the peer and every hop after that entry are in the networks that
+    ``TRUSTED_PROXIES`` names for them, in their order. Entries further left are whatever a client wrote, and are not
+    looked at; nor is any other header.
     """
-    trusted: Sequence[str] = settings.TRUSTED_PROXIES
+    trusted = read_hops(settings.TRUSTED_PROXIES)
     hops = _hops(forwarded_for(request), peer(request))
     client, *proxies = hops[-len(trusted) - 1 :]
     if len(proxies) < len(trusted):
         return None
-    if all(_is_the(hop, proxy) for hop, proxy in zip(proxies, trusted, strict=True)):
+    if all(_is_one_of(hop, networks) for hop, networks in zip(proxies, trusted, strict=True)):
         return read_address(client)
     return None
 
 
-def readings(forwarded_for: str, peer: str) -> Iterator[tuple[list[str], Address | None]]:
-    """What each ``TRUSTED_PROXIES`` that fits would make of a request: the setting, and the client's address."""
+def readings(forwarded_for: str, peer: str) -> Iterator[tuple[list[object], Address | None]]:
+    """Yield each ``TRUSTED_PROXIES`` that would fit a request, and the client's address under it.
+
+    A hop that the present setting knows is suggested as it is written there, with all its networks.
+    """
     hops = _hops(forwarded_for, peer) if forwarded_for else [peer]
     for count in range(len(hops)):
         client, *proxies = hops[-count - 1 :]
-        yield [str(read_address(proxy) or proxy) for proxy in proxies], read_address(client)
+        yield (
+            [_entry_for(proxy, place) for proxy, place in zip(proxies, range(-count, 0), strict=True)],
+            read_address(client),
+        )
         if not (client == UNIX_SOCKET or read_address(client)):
             return
+
+
+def _entry_for(hop: str, place: int) -> object:
+    """Return the entry of the present setting that covers the hop, preferably at its own place; else its address."""
+    setting = settings.TRUSTED_PROXIES if isinstance(settings.TRUSTED_PROXIES, list | tuple) else ()
+    for entry in (*setting[place : place + 1 or None], *setting):
+        if any(_is_one_of(hop, networks) for networks in read_hops([entry])):
+            return entry
+    return str(read_address(hop) or hop)
 
 
 def _hops(forwarded_for: str, peer: str) -> list[str]:
@@ -53,5 +68,8 @@ def peer(request: HttpRequest) -> str:
     return request.META.get(PEER) or UNIX_SOCKET
 
 
-def _is_the(hop: str, proxy: str) -> bool:
-    return hop == UNIX_SOCKET if proxy == UNIX_SOCKET else lies_in(read_address(hop), proxy)
+def _is_one_of(hop: str, networks: Collection[object]) -> bool:
+    if hop == UNIX_SOCKET:
+        return UNIX_SOCKET in networks
+    address = read_address(hop)
+    return any(lies_in(address, network) for network in networks)

@@ -5,7 +5,6 @@ The body of a refusal says no more than its status does; the reason goes into th
 
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,11 +104,17 @@ class TooLarge(Refused):
     reason = Reason.SIZE
 
 
-class Source(NamedTuple):
-    """What is counted together."""
+class Kind(NamedTuple):
+    """What has a quota of its own: a flood of one kind takes no place of another."""
 
     registration_id: UUID | None
     reason: Refusal.Reason
+
+
+class Source(NamedTuple):
+    """What is counted together."""
+
+    kind: Kind
     address: str
     peer: str
 
@@ -125,21 +130,23 @@ class Count:
 
 
 class Tally:
-    """Counts refusals in this process and writes them as a batch, at most one in ``INTERVAL`` seconds.
+    """Counts rejections in this process and writes them as a batch, at most one in ``INTERVAL`` seconds.
 
-    A batch tells apart at most ``SOURCES`` sources; the addresses of further ones are left out. Of all batches,
-    the newest ``ROWS`` rows are kept. What a request says of its way is shown and tells no sources apart: whoever
-    varies it gets no more rows. What waits for the next batch when the process ends is lost: a count of
-    refusals is worth no write per request.
+    Each kind, a reason at one registration or at none, has its quotas. A batch distinguishes at most ``SOURCES``
+    sources of a kind; the addresses of further ones are left out. Of all batches, the newest ``ROWS`` rows of a kind
+    are kept. So the table holds at most ``ROWS`` times the number of reasons for each registration, and as much for
+    requests to none. What a request says of its way is shown and distinguishes no sources: varying it adds no rows.
+
+    Counts that wait for the next batch are lost when the process ends: they are not worth a write per request.
     """
 
     INTERVAL = 10.0  # seconds
     SOURCES = 100
-    ROWS = 10_000
+    ROWS = 1_000
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[Source, Count] = {}
+        self._waiting: dict[Kind, dict[Source, Count]] = {}
         self._next_write = 0.0
 
     def add(self, source: Source, forwarded_for: str) -> None:
@@ -148,39 +155,54 @@ class Tally:
             if time.monotonic() < self._next_write:
                 return
             self._next_write = time.monotonic() + self.INTERVAL
-            batch, self._waiting = self._waiting, {}
-        self._write(batch)
+            waiting, self._waiting = self._waiting, {}
+        self._write([pair for counts in waiting.values() for pair in counts.items()])
 
     def _count(self, source: Source, forwarded_for: str) -> None:
         now = timezone.now()
-        if source not in self._waiting and len(self._waiting) >= self.SOURCES:
+        counts = self._waiting.setdefault(source.kind, {})
+        if source not in counts and len(counts) >= self.SOURCES:
             source, forwarded_for = source._replace(address="", peer=""), ""
-        counted = self._waiting.setdefault(source, Count(now, now))
+        counted = counts.setdefault(source, Count(now, now))
         counted.count += 1
         counted.last_at = now
         counted.forwarded_for = forwarded_for
 
-    def _write(self, batch: dict[Source, Count]) -> None:
-        with suppress(DatabaseFailure):  # it is away: the refusals stand all the same
+    def _write(self, batch: list[tuple[Source, Count]]) -> None:
+        with suppress(DatabaseFailure):  # it is unavailable: the rejections stand all the same
             try:
-                _store(batch.items())
+                _store(batch)
             except IntegrityError:  # a registration was deleted meanwhile
-                present = {None, *WebhookRegistration.objects.values_list("pk", flat=True)}
-                _store(
-                    (source if source.registration_id in present else source._replace(registration_id=None), counted)
-                    for source, counted in batch.items()
-                )
-            self._trim()
+                batch = _without_deleted(batch)
+                _store(batch)
+            for kind in {source.kind for source, _ in batch}:
+                self._trim(kind)
 
-    def _trim(self) -> None:
-        newest = Refusal.objects.order_by("-pk").values_list("pk", flat=True)
-        if excess := newest[self.ROWS : self.ROWS + 1]:
-            Refusal.objects.filter(pk__lte=excess[0]).delete()
+    def _trim(self, kind: Kind) -> None:
+        rows = Refusal.objects.filter(**kind._asdict())
+        if excess := rows.order_by("-pk").values_list("pk", flat=True)[self.ROWS : self.ROWS + 1]:
+            rows.filter(pk__lte=excess[0]).delete()
 
 
-def _store(counts: Iterable[tuple[Source, Count]]) -> None:
+def _store(batch: list[tuple[Source, Count]]) -> None:
+    rows = [
+        Refusal(**source.kind._asdict(), address=source.address, peer=source.peer, **vars(counted))
+        for source, counted in batch
+    ]
     with transaction.atomic():
-        Refusal.objects.bulk_create([Refusal(**source._asdict(), **vars(counted)) for source, counted in counts])
+        Refusal.objects.bulk_create(rows)
+
+
+def _without_deleted(batch: list[tuple[Source, Count]]) -> list[tuple[Source, Count]]:
+    """Return the batch with what was counted for registrations that are gone counted for none."""
+    present = {None, *WebhookRegistration.objects.values_list("pk", flat=True)}
+    return [
+        (source if source.kind.registration_id in present else _of_none(source), counted) for source, counted in batch
+    ]
+
+
+def _of_none(source: Source) -> Source:
+    return source._replace(kind=source.kind._replace(registration_id=None))
 
 
 tally = Tally()

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
+from django.urls import NoReverseMatch
 
 from django_bi_integration import vendors
 from django_bi_integration.management.base import CommandWithExamples
@@ -56,11 +57,18 @@ webhook is made there (your name, then "API Settings"): register without --key f
             registration.full_clean()
         except ValidationError as error:
             raise CommandError("\n".join(error.messages)) from error
+        path = self._path(registration)
         registration.save(force_insert=True)
         if not registration.has_proof:
             missing = "a key or an allowlist" if sends_key else "an allowlist"
             self._warn(f"It refuses everything until it has {missing}: add one in the admin.")
-        self.stdout.write(json.dumps({"id": str(registration.pk), "path": registration.get_absolute_url()}))
+        self.stdout.write(json.dumps({"id": str(registration.pk), "path": path}))
+
+    def _path(self, registration: WebhookRegistration) -> str:
+        try:
+            return registration.get_absolute_url()
+        except NoReverseMatch as error:
+            raise CommandError(f"{error} Nothing was stored.") from error
 
     def _set_key(self, registration: WebhookRegistration, key: str) -> None:
         try:
