@@ -91,15 +91,15 @@ def _consumers(queue: str, found: list[Worker]) -> Iterator[Finding]:
 def _clocks(found: list[Worker]) -> Iterator[Finding]:
     for worker in found:
         if abs(worker.ahead) > CLOCK_TOLERANCE:
-            yield clock_finding(worker.name, worker.ahead)
+            yield clock_finding(worker.name, worker.ahead, Level.FAIL if worker.ahead > EXPIRES else Level.WARN)
 
 
-def clock_finding(whose: str, ahead: float) -> Finding:
+def clock_finding(whose: str, ahead: float, level: Level = Level.WARN) -> Finding:
     """Say that a clock differs from this machine's by so many seconds, and what follows from that."""
     direction = "ahead of" if ahead > 0 else "behind"
     message = f"the clock of {whose} is {abs(ahead):.0f} seconds {direction} this machine's"
     return Finding(
-        Level.WARN,
+        level,
         "clocks",
         message,
         f"{NTP} An event waits for as long as a worker's clock is behind; a worker whose clock is"
@@ -112,18 +112,26 @@ def _names(found: Iterable[Worker]) -> str:
 
 
 def _queues(app: Celery) -> frozenset[str]:
-    """The queues that notifications and sweeps are sent to, or their exchanges if a route names no queue."""
+    """The queues that notifications and sweeps are sent to, found as Celery finds them when it sends one."""
     task: Any = app.tasks[TASK]
     entries = (app.conf.beat_schedule or {}).values()
     sweeps = [entry.get("options") or {} for entry in entries if entry.get("task") == TASK]
-    names = set()
+    names: set[str] = set()
     for options in ({}, *sweeps):
         wanted = {name: options.get(name) or getattr(task, name, None) for name in ("queue", "exchange", "routing_key")}
         wanted = {name: value for name, value in wanted.items() if value is not None}
         route = app.amqp.router.route(wanted, TASK, (), {}, task)
-        target = route.get("queue") or route["exchange"]
-        names.add(str(getattr(target, "name", target)))
+        names |= (
+            {route["queue"].name} if route.get("queue") else _bound(app, route["exchange"], route.get("routing_key"))
+        )
     return frozenset(names)
+
+
+def _bound(app: Celery, exchange: Any, routing_key: str | None) -> set[str]:
+    """The queues that an exchange passes a message on to, as far as this project defines them."""
+    name = getattr(exchange, "name", exchange)
+    queues = [queue for queue in app.amqp.queues.values() if queue.exchange.name == name]
+    return {queue.name for queue in queues if queue.exchange.type != "direct" or queue.routing_key == routing_key}
 
 
 def _ask(app: Celery) -> list[Worker]:
@@ -133,12 +141,11 @@ def _ask(app: Celery) -> list[Worker]:
         tasks = everyone.registered() or {}
         if not tasks:
             return []
-        # As many as answered the first question: no need to wait for more.
-        known: dict[str, Any] = {"app": app, "timeout": WORKER_PATIENCE, "connection": broker}
-        queues = Inspect(**known, limit=len(tasks)).active_queues() or {}
+        known: dict[str, Any] = {"destination": [*tasks], "limit": len(tasks), "connection": broker}
+        queues = Inspect(app=app, timeout=WORKER_PATIENCE, **known).active_queues() or {}
         ours = [name for name, registered in tasks.items() if _has_task(registered)]
         ahead = _differences(app, broker, ours) if ours else {}
-    return [Worker(name, name in ours, _consumed(queues.get(name)), ahead.get(name, 0.0)) for name in tasks]
+    return [Worker(name, name in ours, _consumed(answer), ahead.get(name, 0.0)) for name, answer in queues.items()]
 
 
 def _has_task(registered: object) -> bool:
@@ -147,10 +154,7 @@ def _has_task(registered: object) -> bool:
 
 
 def _consumed(queues: object) -> frozenset[str]:
-    names: set[str] = set()
-    for queue in queues if isinstance(queues, list) else []:
-        names |= {queue["name"], (queue.get("exchange") or {}).get("name") or queue["name"]}
-    return frozenset(names)
+    return frozenset(str(queue["name"]) for queue in queues) if isinstance(queues, list) else frozenset()
 
 
 def _differences(app: Celery, broker: Any, names: list[str]) -> dict[str, float]:

@@ -8,7 +8,9 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from types import SimpleNamespace
 
+import kombu
 import pytest
 import time_machine
 from celery import Celery
@@ -353,10 +355,40 @@ def test_the_clock_of_the_database(seconds, words):
     assert "NTP" in remedy
 
 
+@pytest.mark.parametrize(
+    ("seconds", "level", "words"),
+    [(4000, "fail", "seconds ahead of"), (900, "warn", "seconds ahead of"), (-900, "warn", "seconds behind")],
+)
+def test_the_clock_of_a_worker(celery_worker_thread, monkeypatch, seconds, level, words):
+    """From an hour ahead on, it discards every sweep."""
+    wrong = SimpleNamespace(time=lambda: time.time() + seconds, monotonic=time.monotonic)
+    monkeypatch.setattr("django_bi_integration.tasks.time", wrong)
+    ((found, message, remedy),) = findings("clocks")
+    assert found == level
+    assert f"{words} this machine's" in message
+    assert "NTP" in remedy
+
+
 @pytest.mark.parametrize(("told", "expected"), [(99, -1), (100, 0), (105, 0), (110, 0), (130, 20)])
 def test_a_clock_is_wrong_by_as_much_as_is_certain(told, expected):
     """It was asked at 100 and had answered at 110: nobody knows when in between it looked."""
     assert workers.difference(told, asked=100, answered=110) == expected
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "queue"), [("high", "of high priority"), ("low", "of low priority")], ids=["high", "low"]
+)
+def test_a_route_by_exchange_leads_to_the_queue_that_is_bound(celery_worker_thread, monkeypatch, routing_key, queue):
+    """The worker consumes neither, although the exchange has the name of the queue that it consumes."""
+    exchange = kombu.Exchange("celery")
+    queues = [kombu.Queue(f"of {key} priority", exchange, routing_key=key) for key in ("high", "low")]
+    route = {"exchange": "celery", "routing_key": routing_key}
+    app = Celery("university", broker="memory://localhost/", set_as_current=False)
+    app.conf.update(task_queues=queues, task_routes={"django_bi_integration.*": route})
+    monkeypatch.setattr(publisher, "app", app)
+    ((level, message, _),) = findings("workers")
+    assert level == "fail"
+    assert f"no worker of this project consumes the queue “{queue}”" in message
 
 
 def test_a_route_that_leads_to_no_queue_is_reported(monkeypatch):
