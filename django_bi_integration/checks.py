@@ -8,9 +8,10 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 from urllib.parse import urlsplit
 
+from celery._state import _get_active_apps  # type: ignore[attr-defined]  # the stubs lack it
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db import Error as DatabaseFailure
 from django.utils.module_loading import import_string
@@ -20,7 +21,7 @@ from django_bi_integration.conf import NAMESPACE, Settings
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.registration import NAMES_A_PROXY, validate_networks
 from django_bi_integration.probe import find_walls, own_hosts
-from django_bi_integration.webhooks.wake_up import TASK, publisher
+from django_bi_integration.webhooks.wake_up import TASK, named_app, publisher
 
 PREFIX = "django_bi_integration"
 DOTTED_PATHS = ("PARTNER_ID", "PARTNER_USER", "USER_DETAILS")
@@ -299,14 +300,49 @@ def _check_allowlist(name: str, networks: object) -> list[CheckMessage]:
 
 def check_celery_app(**kwargs: Any) -> list[CheckMessage]:
     """W001: the host project has a Celery app, and it is loaded."""
-    if publisher.has_app:
+    if publisher.has_app or _valid("CELERY_APP"):
         return []
     return [
         Warning(
-            "No Celery app is loaded: no worker is told of events as they arrive.",
+            "No Celery app is loaded, so workers are not notified of new events.",
             hint="Import your Celery app in your project's __init__.py, or dispatch with `manage.py bi_dispatch` from"
             " cron and silence this check.",
             id=f"{PREFIX}.W001",
+        )
+    ]
+
+
+def check_named_celery_app(**kwargs: Any) -> list[CheckMessage]:
+    """E019: CELERY_APP leads to a Celery app."""
+    path = _valid("CELERY_APP")
+    try:
+        if path:
+            named_app(path)
+    except ImproperlyConfigured as error:
+        return [
+            Error(
+                f"{NAMESPACE}['CELERY_APP'] is {path!r}, but {error}. No worker is notified of new events.",
+                hint="Write the dotted path of your Celery app, such as 'university.celery.app', or leave it out if"
+                " your project has only one.",
+                id=f"{PREFIX}.E019",
+            )
+        ]
+    return []
+
+
+def check_one_celery_app(**kwargs: Any) -> list[CheckMessage]:
+    """W014: if there are several Celery apps, a setting decides which one notifies workers."""
+    apps = [app.main or "one without a name" for app in list(_get_active_apps()) if app.set_as_current]
+    apps = [name for name in apps if name != "default"]  # the one that Celery makes up
+    if _valid("CELERY_APP") or len(apps) < 2:
+        return []
+    return [
+        Warning(
+            f"This process has {len(apps)} Celery apps: {', '.join(sorted(apps))}. Notifications go through"
+            f" {publisher.celery.main}, because it was the current app when Django was set up.",
+            hint=f"Set {NAMESPACE}['CELERY_APP'] to the dotted path of the app whose workers dispatch events, such as"
+            " 'university.celery.app'. Or create the others with Celery(…, set_as_current=False).",
+            id=f"{PREFIX}.W014",
         )
     ]
 
@@ -363,7 +399,7 @@ def check_way_in(**kwargs: Any) -> list[CheckMessage]:
 
 def check_eager_tasks(**kwargs: Any) -> list[CheckMessage]:
     """W005: receivers do not run while a vendor waits for the answer."""
-    if not publisher.is_eager:
+    if not publisher.has_app or not publisher.is_eager:
         return []
     return [
         Warning(
@@ -408,6 +444,8 @@ ALL: list[Check] = [
     check_dotted_paths,
     check_api_encoding,
     check_celery_app,
+    check_named_celery_app,
+    check_one_celery_app,
     check_proxy_hint,
     check_partner_user,
     check_encryption_keys,

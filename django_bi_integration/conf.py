@@ -25,6 +25,8 @@ class Settings:
     RETRY_LIMIT_SECONDS: int = 3600
     # Whether events older than what was dispatched already are kept from the receivers.
     SKIP_STALE: bool = False
+    # Dotted path of the Celery app that notifies workers; empty: the current app.
+    CELERY_APP: str = ""
 
     # Where Big Interview is; {org} stands for the organisation's subdomain.
     BASE_URL: str = "https://{org}.biginterview.com"
@@ -49,7 +51,8 @@ class Settings:
         default = super().__getattribute__(name)
         if not name.isupper():
             return default
-        value = getattr(django_settings, NAMESPACE, {}).get(name, default)
+        given = getattr(django_settings, NAMESPACE, {})
+        value = given.get(name, default) if isinstance(given, dict) else default
         # A check refuses text in place of a list, but not every server runs the checks; its characters are no entries.
         return (value,) if isinstance(default, tuple) and isinstance(value, str) else value
 

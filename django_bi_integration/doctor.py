@@ -1,16 +1,12 @@
 """Is it working? One function a question; each answers with findings, and changes nothing."""
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from http.client import responses
 from itertools import islice
-from threading import Thread
-from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -27,40 +23,24 @@ from django.utils.timesince import timesince
 from django_bi_integration import encryption
 from django_bi_integration.client import NoRedirectSession
 from django_bi_integration.exceptions import UndecryptableKey
+from django_bi_integration.findings import Finding, Level, within
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal, WebhookRegistration
 from django_bi_integration.probe import BODY, webhook_path
 from django_bi_integration.text import end_of
 from django_bi_integration.webhooks.receive import parse
 from django_bi_integration.webhooks.refusals import NotAnObject, UnknownURL
-from django_bi_integration.webhooks.wake_up import publisher
+from django_bi_integration.workers import CLOCK_TOLERANCE, NTP, clock_finding, difference, workers
 
 APP = "django_bi_integration"
-Result = TypeVar("Result")
 #: Seconds that Innovative Educators waits for an answer ("Integration Details"); Big Interview waits 30.
 PATIENCE = 15.0
-#: Seconds that the broker has to answer, and the workers have within these.
-BROKER_PATIENCE = 5.0
-WORKER_PATIENCE = 1.0
 #: Longer than cron, which comes every minute, leaves an event to wait.
 LATE = timedelta(minutes=5)
-#: What two machines' clocks may differ by.
-CLOCK_TOLERANCE = timedelta(minutes=1)
-
-
-class Level(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The answer to one question, and what to do where it is not well."""
-
-    level: Level
-    subject: str
-    message: str
-    remedy: str = ""
+#: The database's clock, as seconds since 1970. SQLite has none of its own.
+DATABASE_CLOCKS = {
+    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
+    "mysql": "SELECT unix_timestamp(sysdate(6))",
+}
 
 
 def examine(url: str | None = None) -> Iterator[Finding]:
@@ -111,7 +91,7 @@ def public_url(url: str) -> Iterator[Finding]:
 def _knock(url: str) -> tuple[str, str] | None:
     """What keeps a delivery to the URL from our view, and what to do about it; None where nothing does."""
     try:
-        response, body = _within(PATIENCE, partial(_post, url))
+        response, body = within(PATIENCE, partial(_post, url))
     except requests.exceptions.SSLError as error:
         return (
             f"No TLS connection to {url}: {_reason(error)}.",
@@ -173,46 +153,6 @@ def _public_remedy(response: requests.Response) -> str:
         "Innovative Educators counts a redirect as delivered, and the event is lost. Give the vendors the URL that it"
         " leads to, or let the path pass without a redirect, in the proxy or in middleware."
     )
-
-
-def workers() -> Iterator[Finding]:
-    """Can the broker be reached, and does a worker listen?"""
-    if not publisher.has_app:
-        return  # a system check tells
-    try:
-        names = _within(BROKER_PATIENCE, _names_of_workers)
-    except Exception as error:  # noqa: BLE001 - transports raise what they like
-        problem = str(error) or f"no answer within {BROKER_PATIENCE:g} seconds"
-        remedy = "Look at CELERY_BROKER_URL and whether the broker runs. Events are stored all the same."
-        yield Finding(Level.FAIL, "broker", f"it cannot be reached: {problem}", remedy)
-        return
-    yield Finding(Level.OK, "broker", "it can be reached")
-    if names:
-        yield Finding(Level.OK, "workers", f"they answer: {', '.join(sorted(names))}")
-    else:
-        remedy = "Start `celery worker` and one `celery beat`, unless cron runs `manage.py bi_dispatch`."
-        yield Finding(Level.WARN, "workers", "no Celery worker answers", remedy)
-
-
-def _names_of_workers() -> list[str]:
-    with publisher.celery.connection_for_write() as broker:
-        broker.connect()  # once; the ping would try again and again
-        replies = publisher.celery.control.ping(timeout=WORKER_PATIENCE, connection=broker) or []
-    return [name for reply in replies for name in reply]
-
-
-def _within(seconds: float, function: Callable[[], Result]) -> Result:
-    """What the function returns; raises TimeoutError where it takes longer, and leaves it behind then."""
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except Exception as error:  # noqa: BLE001 - raised again by result()
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future.result(seconds)
 
 
 def tables() -> Finding:
@@ -305,7 +245,14 @@ def _is_readable(account: BigInterviewAccount) -> bool:
 
 
 def clocks() -> Iterator[Finding]:
-    """Has an event come from the future, as a machine with another clock would store it?"""
-    if ReceivedEvent.objects.filter(received_at__gt=timezone.now() + CLOCK_TOLERANCE).exists():
-        remedy = "Let the clocks of all machines be set by NTP: a worker waits for what seems to be due later."
-        yield Finding(Level.WARN, "clocks", "an event was received in the future", remedy)
+    """Is the database's clock right? Has an event come from the future, as a machine with another clock stores it?"""
+    if statement := DATABASE_CLOCKS.get(connection.vendor):
+        with connection.cursor() as cursor:
+            asked = time.time()
+            cursor.execute(statement)
+            ahead = difference(float(cursor.fetchone()[0]), asked, time.time())
+        if abs(ahead) > CLOCK_TOLERANCE:
+            yield clock_finding("the database", ahead)
+    if ReceivedEvent.objects.filter(received_at__gt=timezone.now() + timedelta(seconds=CLOCK_TOLERANCE)).exists():
+        message = "an event was received in the future"
+        yield Finding(Level.WARN, "clocks", message, f"{NTP} A worker waits for what seems to be due later.")

@@ -36,8 +36,9 @@ class Learner:
     """The person who completed a course, as Innovative Educators knows them.
 
     ``external_customer_id`` is the identifier that the institution sent at single sign-on (leading zeros
-    kept); ``refs`` holds the optional ``ref1`` … ``ref10`` that it sent along, those that are not null. A ``repr``
-    shows neither these nor names and e-mail address, so that no log has them by accident.
+    kept); ``refs`` holds the optional ``ref1`` … ``ref10`` that it sent along, those that are not null.
+    ``sf_contact_id`` and ``sf_account_id`` are the institution's ids in Salesforce. A ``repr`` shows none of these but
+    the identifier, and neither names nor e-mail address, so that no log has them by accident.
     """
 
     id: str | None = None
@@ -45,19 +46,25 @@ class Learner:
     first_name: str | None = field(default=None, repr=False)
     last_name: str | None = field(default=None, repr=False)
     external_customer_id: str | None = None
+    sf_contact_id: str | None = field(default=None, repr=False)
+    sf_account_id: str | None = field(default=None, repr=False)
     client: str | None = None
     refs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class CourseCompletion:
-    """A course that a learner completed at Innovative Educators."""
+    """A course that a learner completed at Innovative Educators.
+
+    Only one of its event's two shapes has a ``course_sku``.
+    """
 
     course_id: str | None
     course_title: str | None
     completed_at: datetime | None
     company_id: str | None
     learner: Learner
+    course_sku: str | None = None
 
 
 EventData = Interview | CourseCompletion

@@ -1,12 +1,16 @@
 """Celery: the tasks call the verbs, nothing else. Their arguments carry no data: what waits is in the database."""
 
 import time
+from typing import Any
 
 from celery import Task, shared_task
+from celery.worker.control import inspect_command
 
 from django_bi_integration.webhooks import dispatch as dispatching
 from django_bi_integration.webhooks.wake_up import TASK, wake_up
 
+#: The remote control command that asks a worker for its clock.
+CLOCK = "django_bi_integration.clock"
 #: Seconds after which a receiver that hangs is interrupted, and after which its worker process is killed.
 SOFT_LIMIT, HARD_LIMIT = 240, 300
 #: The part of the soft limit after which a task starts no further receiver and leaves the rest to another one.
@@ -27,3 +31,9 @@ def dispatch(task: "Task[[], None]") -> None:
     dispatching.dispatch_pending(seconds=stint, horizon=horizon)
     if time.monotonic() - started >= stint:
         wake_up()
+
+
+@inspect_command(name=CLOCK)
+def clock(state: Any) -> dict[str, float]:
+    """Answer with the time by this worker's clock, in seconds since 1970."""
+    return {"time": time.time()}

@@ -61,7 +61,13 @@ def test_an_unknown_key_like_no_other_gets_the_list(settings):
     assert "TRUSTED_PROXIES" in messages()[0]
 
 
-WRONG = {"TRUSTED_PROXIES": "10.0.0.5", "SKIP_STALE": 1, "TRACK_RETURNS": 1, "ENCRYPTION_KEYS": "x" * 40}
+WRONG = {
+    "TRUSTED_PROXIES": "10.0.0.5",
+    "CELERY_APP": 1,
+    "SKIP_STALE": 1,
+    "TRACK_RETURNS": 1,
+    "ENCRYPTION_KEYS": "x" * 40,
+}
 RIGHT = {
     "TRUSTED_PROXIES": ["10.0.0.5"],
     "SKIP_STALE": True,
@@ -69,6 +75,7 @@ RIGHT = {
     "BASE_URL": "https://careers.example.edu",
     "ENCRYPTION_KEYS": ["x" * 40],
     "API_ENCODING": "form",
+    "CELERY_APP": "example_project.celery.app",
     "PARTNER_ID": "tests.test_checks.ids",
     "PARTNER_USER": "tests.test_checks.ids",
     "USER_DETAILS": "tests.test_checks.ids",

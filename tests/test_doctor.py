@@ -8,8 +8,11 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from types import SimpleNamespace
 
+import kombu
 import pytest
+import time_machine
 from celery import Celery
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
@@ -17,7 +20,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
-from django_bi_integration import doctor
+from django_bi_integration import doctor, workers
 from django_bi_integration.management.commands.bi_doctor import Command
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal
 from django_bi_integration.schedule import beat_schedule
@@ -31,8 +34,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 def short_wait_for_workers(request, monkeypatch):
     """Where there is no worker, none is waited for; one in a thread of a busy process answers late."""
     is_there = "celery_worker_thread" in request.fixturenames
-    monkeypatch.setattr(doctor, "WORKER_PATIENCE", 4 if is_there else 0.01)
-    monkeypatch.setattr(doctor, "BROKER_PATIENCE", 60)
+    monkeypatch.setattr(workers, "WORKER_PATIENCE", 4 if is_there else 0.01)
+    monkeypatch.setattr(workers, "BROKER_PATIENCE", 60)
 
 
 def run(*arguments):
@@ -244,7 +247,7 @@ def test_a_broker_that_refuses(monkeypatch):
 
 
 def test_a_broker_that_is_silent_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(doctor, "BROKER_PATIENCE", 0.2)
+    monkeypatch.setattr(workers, "BROKER_PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(publisher, "app", broken_celery(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
         ((level, message, _),) = findings("broker")
@@ -335,6 +338,68 @@ def test_an_api_key_that_cannot_be_decrypted(settings):
     settings.SECRET_KEY = "another" * 8
     ((level, message, _),) = findings("accounts")
     assert (level, message) == ("fail", "API keys cannot be decrypted: xyz")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(90, "90 seconds behind"), (-90, "90 seconds ahead of")])
+def test_the_clock_of_the_database(seconds, words):
+    """Where there is a server, whose clock may be another machine's."""
+    assert findings("clocks") == []
+    with time_machine.travel(timezone.now() + timedelta(seconds=seconds), tick=True):
+        found = findings("clocks")
+    if connection.vendor == "sqlite":
+        assert found == []
+        return
+    ((level, message, remedy),) = found
+    assert level == "warn"
+    assert message in (f"the clock of the database is {words} this machine's", message.replace("90", "89"))
+    assert "NTP" in remedy
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "words"),
+    [(4000, "fail", "seconds ahead of"), (900, "warn", "seconds ahead of"), (-900, "warn", "seconds behind")],
+)
+def test_the_clock_of_a_worker(celery_worker_thread, monkeypatch, seconds, level, words):
+    """From an hour ahead on, it discards every sweep."""
+    wrong = SimpleNamespace(time=lambda: time.time() + seconds, monotonic=time.monotonic)
+    monkeypatch.setattr("django_bi_integration.tasks.time", wrong)
+    ((found, message, remedy),) = findings("clocks")
+    assert found == level
+    assert f"{words} this machine's" in message
+    assert "NTP" in remedy
+
+
+@pytest.mark.parametrize(("told", "expected"), [(99, -1), (100, 0), (105, 0), (110, 0), (130, 20)])
+def test_a_clock_is_wrong_by_as_much_as_is_certain(told, expected):
+    """It was asked at 100 and had answered at 110: nobody knows when in between it looked."""
+    assert workers.difference(told, asked=100, answered=110) == expected
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "queue"), [("high", "of high priority"), ("low", "of low priority")], ids=["high", "low"]
+)
+def test_a_route_by_exchange_leads_to_the_queue_that_is_bound(celery_worker_thread, monkeypatch, routing_key, queue):
+    """The worker consumes neither, although the exchange has the name of the queue that it consumes."""
+    exchange = kombu.Exchange("celery")
+    queues = [kombu.Queue(f"of {key} priority", exchange, routing_key=key) for key in ("high", "low")]
+    route = {"exchange": "celery", "routing_key": routing_key}
+    app = Celery("university", broker="memory://localhost/", set_as_current=False)
+    app.conf.update(task_queues=queues, task_routes={"django_bi_integration.*": route})
+    monkeypatch.setattr(publisher, "app", app)
+    ((level, message, _),) = findings("workers")
+    assert level == "fail"
+    assert f"no worker of this project consumes the queue “{queue}”" in message
+
+
+def test_a_route_that_leads_to_no_queue_is_reported(monkeypatch):
+    """It would keep every notification from being sent."""
+    app = Celery("university", broker="memory://", set_as_current=False)
+    app.conf.update(task_create_missing_queues=False, task_routes={"django_bi_integration.*": "webhooks"})
+    monkeypatch.setattr(publisher, "app", app)
+    ((level, message, remedy),) = findings("workers")
+    assert level == "fail"
+    assert "'webhooks'" in message
+    assert "CELERY_TASK_QUEUES" in remedy
 
 
 def test_an_event_from_the_future_points_at_the_clocks():

@@ -1,7 +1,8 @@
 """Reading what the vendors send, as tolerantly as their own documents contradict each other."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -131,6 +132,52 @@ def test_a_change_of_an_interview_has_the_time_of_its_update():
 @pytest.mark.parametrize("value", ["yesterday", "", None, 5, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"])
 def test_a_time_that_is_none_is_unknown(value):
     assert interview(api_object={"updated_at": value}).occurred_at is None
+
+
+FIRST, LAST = (datetime(*day, tzinfo=UTC).replace(tzinfo=None) for day in ((1970, 1, 2), (9998, 12, 30)))
+offsets = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+moments = st.datetimes(FIRST, LAST, timezones=offsets)
+WRITTEN = {
+    "RFC 3339": lambda moment: moment.isoformat(),
+    "lower case": lambda moment: moment.astimezone(UTC).isoformat().replace("+00:00", "z").replace("T", "t"),
+    "Ruby": lambda moment: f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC",
+    "blanks": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S.%f %z}",
+    "basic": lambda moment: f"{moment:%Y%m%dT%H%M%S,%f%z}",
+    "nanoseconds": lambda moment: f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}999Z",
+}
+
+
+@pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
+@given(moment=moments)
+def test_a_time_is_the_same_however_it_is_written(write, moment):
+    assert interview(api_object={"updated_at": write(moment)}).occurred_at == moment
+
+
+@given(moment=moments)
+def test_the_time_of_a_mail_is_read(moment):
+    whole = moment.replace(microsecond=0)
+    assert interview(api_object={"updated_at": format_datetime(whole)}).occurred_at == whole
+
+
+@pytest.mark.parametrize("form", [int, str])
+@given(milliseconds=st.integers(10**12, 10**13 - 1))
+def test_unix_time_is_read_in_seconds_and_in_milliseconds(form, milliseconds):
+    seconds = milliseconds // 1000
+    read = [interview(api_object={"updated_at": form(number)}).occurred_at for number in (seconds, milliseconds)]
+    since = datetime(1970, 1, 1, tzinfo=UTC)
+    assert read == [since + timedelta(seconds=seconds), since + timedelta(milliseconds=milliseconds)]
+
+
+@given(text=st.from_regex(r"[0-9TtZz:+\-., ]{0,30}", fullmatch=True) | st.integers().map(str))
+def test_a_time_that_is_read_is_the_one_that_python_reads(text):
+    """Where both read one: none is made up."""
+    read = interview(api_object={"updated_at": text}).occurred_at
+    try:
+        expected = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return
+    expected = expected if expected.tzinfo else expected.replace(tzinfo=UTC)
+    assert read in (None, expected) or (text.strip().isdigit() and len(text.strip()) in (10, 13))
 
 
 @pytest.mark.parametrize("event", ["courseComplete", "courseCompletion"])

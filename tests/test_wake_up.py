@@ -13,7 +13,7 @@ from django.db import transaction
 from django_bi_integration.schedule import beat_schedule
 from django_bi_integration.signals import event_received
 from django_bi_integration.tasks import dispatch
-from django_bi_integration.webhooks.wake_up import Publisher, publisher
+from django_bi_integration.webhooks.wake_up import TASK, Publisher, publisher
 from tests.deliveries import Recorder, big_interview, deliver, stored, subscribed
 from tests.waiting import wait_until
 
@@ -55,6 +55,34 @@ def test_the_sweep_finds_what_no_wake_up_reached(celery_worker_thread, monkeypat
     assert entry["schedule"] == 10
     publisher.app.send_task(entry["task"], **entry["options"])
     wait_until(lambda: stored().status == "dispatched")
+
+
+def test_a_sweep_outlives_any_difference_between_two_clocks():
+    """Beat sets the limit by its own clock; a worker compares it with another."""
+    for seconds in (1, 10, 7200):
+        (entry,) = beat_schedule(seconds=seconds).values()
+        assert entry["options"]["expires"] >= max(3600, seconds)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"task_annotations": {TASK: {"queue": "webhooks"}}}, {"task_routes": {"django_bi_integration.*": "webhooks"}}],
+    ids=["annotation", "route"],
+)
+def test_a_notification_goes_to_the_queue_that_a_sweep_goes_to(setting):
+    """Whether a route or the task's own options say so."""
+    app = Celery("university", broker="memory://", set_as_current=False)
+    app.conf.update(setting)
+    own = Publisher()
+    own.use(app)
+    with app.connection_for_write() as connection:
+        queue = connection.SimpleQueue("webhooks")
+        queue.clear()
+        own.ask()
+        assert own.wait(30)
+        app.tasks[TASK].apply_async()  # as beat does
+        assert queue.qsize() == 2
+        queue.clear()
 
 
 @pytest.fixture

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django_bi_integration.events import EventData, Reading
 from django_bi_integration.text import clean
+from django_bi_integration.vendors.moments import parse_moment
 
 Document = Mapping[str, Any]
+
+#: Below this, a float that is a whole number is exactly that number.
+EXACT = 2**53
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,13 @@ def as_mapping(value: object) -> Document:
 def as_text(value: object) -> str | None:
     """Text, or a number as text; None for anything else, for text that is blank, and for infinity.
 
-    What no database can hold (NUL, a lone surrogate) is replaced.
+    A float that is a whole number is that number: ``1041.0`` and ``1041`` are the same object or person. Characters
+    that no database can hold (NUL, a lone surrogate) are replaced.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value in (math.inf, -math.inf):
         return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        value = int(value)
     text = clean(str(value))
     return None if text.isspace() else text or None
 
@@ -51,7 +58,8 @@ def as_text(value: object) -> str | None:
 def as_event_id(value: object) -> str | None:
     """Text exactly as it is, or a whole number as text; None for anything else.
 
-    Two ids that differ must not become one: a fraction loses digits, as a replaced character would.
+    Two ids that differ must not become one. A replaced character would merge them, and so would a float, even one
+    that is a whole number: ``1.00000000000000000001`` is read as ``1.0``.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
@@ -64,13 +72,7 @@ def as_flag(value: object) -> bool | None:
 
 
 def as_moment(value: object) -> datetime | None:
-    """An ISO 8601 time in UTC; None where there is none, or one that no calendar in use would hold."""
-    if not isinstance(value, str):
+    """A time, or a Unix time as a number, in UTC; None if it is missing, invalid, ambiguous or outside 1970–9998."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    try:
-        moment = datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
-    if not 1970 <= moment.year < 9999:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return parse_moment(str(value))

@@ -48,8 +48,21 @@ def read_data(document: Document) -> Interview | None:
 
 
 def _webhook(document: Document) -> Document:
-    """The reference shows the fields both under ``webhook`` and bare: both are taken."""
-    return as_mapping(document.get("webhook")) or document
+    """The fields under their current names. The reference shows them both under ``webhook`` and bare."""
+    webhook = as_mapping(document.get("webhook")) or document
+    return webhook if as_text(webhook.get("event_name")) else _renamed(webhook)
+
+
+def _renamed(draft: Document) -> Document:
+    """The fields of the draft of July 2015, which has ``event``, ``user`` and ``object``."""
+    about = as_mapping(draft.get("object"))
+    current = {
+        "event_name": draft.get("event"),
+        "partner_id": as_mapping(draft.get("user")).get("partner_id"),
+        "api_type": about.get("type"),
+        "api_object": about.get("data"),
+    }
+    return {**draft, **{name: value for name, value in current.items() if value is not None}}
 
 
 def _object_id(webhook: Document) -> str | None:

@@ -14,18 +14,19 @@ OBJECT_TYPE = "CourseCompletion"
 COMPLETION_NAMES = ("courseComplete", "courseCompletion")
 #: The page documents ref1 to ref3; real streams carry up to ref10.
 REFS = tuple(f"ref{number}" for number in range(1, 11))
+FLAT = "userDetail."
 
 
 def read(document: Document) -> Reading:
     """Read one delivery, a completion or anything else that the platform may send."""
+    subject_id = _subject_id(_learner(document))
     if not _is_completion(document):
         return Reading(
             event_id=as_event_id(document.get("id")),
             event_type=as_text(document.get("event")) or as_text(document.get("type")) or "",
+            subject_id=subject_id,
         )
     completion = _completion(document)
-    learner = completion.learner
-    subject_id = learner.external_customer_id or (learner.email or "").lower() or learner.id or ""
     return Reading(
         event_id=as_event_id(document.get("id")),
         event_type=COURSE_COMPLETE,
@@ -50,26 +51,41 @@ def _is_completion(document: Document) -> bool:
 
 
 def _completion(document: Document) -> CourseCompletion:
+    """A completion in either shape: a ``courseAction``, which has no event name, calls the title ``courseTitle``."""
     return CourseCompletion(
         course_id=as_text(document.get("notifiableId")),
-        course_title=as_text(document.get("title")),
+        course_title=as_text(document.get("title")) or as_text(document.get("courseTitle")),
+        course_sku=as_text(document.get("courseSku")),
         completed_at=as_moment(document.get("timestamp")),
         company_id=as_text(document.get("companyId")),
-        learner=_learner(as_text(document.get("user")), as_mapping(document.get("userDetail"))),
+        learner=_learner(document),
     )
 
 
-def _learner(email: str | None, detail: Document) -> Learner:
+def _learner(document: Document) -> Learner:
+    detail = _user_detail(document)
     refs = {name: text for name in REFS if (text := as_text(detail.get(name))) is not None}
     return Learner(
         id=as_text(detail.get("id")),
-        email=email,
+        email=as_text(document.get("user")) or as_text(detail.get("email")),
         first_name=as_text(detail.get("firstName")),
         last_name=as_text(detail.get("lastName")),
         external_customer_id=as_text(detail.get("externalCustomerId")),
+        sf_contact_id=as_text(detail.get("sfContactId")),
+        sf_account_id=as_text(detail.get("sfAccountId")),
         client=as_text(detail.get("client")),
         refs=MappingProxyType(refs),
     )
+
+
+def _user_detail(document: Document) -> Document:
+    """The nightly files have flat columns, such as ``userDetail.id``; webhooks have an object."""
+    flat = {name.removeprefix(FLAT): value for name, value in document.items() if name.startswith(FLAT)}
+    return {**flat, **as_mapping(document.get("userDetail"))}
+
+
+def _subject_id(learner: Learner) -> str:
+    return learner.external_customer_id or (learner.email or "").lower() or learner.id or ""
 
 
 def sample(event_type: str, event_id: str, subject_id: str) -> dict[str, Any]:

@@ -12,6 +12,10 @@ import time
 
 from celery import Celery
 from celery.app import app_or_default
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from django_bi_integration.conf import settings
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +68,10 @@ class Publisher:
     @property
     def has_app(self) -> bool:
         """Whether the project has a Celery app, rather than the one that Celery makes up, on amqp://localhost."""
-        return self.celery.main != "default"
+        try:
+            return self.celery.main != "default"
+        except ImproperlyConfigured:
+            return False  # a system check says so
 
     @property
     def is_eager(self) -> bool:
@@ -73,7 +80,10 @@ class Publisher:
 
     @property
     def celery(self) -> Celery:
-        """The app that messages go through."""
+        """The app that messages go through: the one that CELERY_APP names, or the one that ``use`` was given."""
+        path = settings.CELERY_APP
+        if path and isinstance(path, str):  # a check reports another type
+            return named_app(path)
         return self.app or app_or_default()
 
     def _start(self) -> None:
@@ -98,7 +108,8 @@ class Publisher:
     def _publish(self) -> None:
         try:
             # Without this policy, a broker that refuses connections is asked again and again.
-            self.celery.send_task(TASK, retry_policy={"max_retries": 0}, ignore_result=True)
+            # As beat sends it: with the queue that the task's own options or a router give it.
+            self.celery.tasks[TASK].apply_async(retry_policy={"max_retries": 0}, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - transports raise what they like; no wake-up is worth a crash
             if not self._broker_is_down:
                 logger.warning("wake-up not sent, the sweep will dispatch: %s", _told(error))
@@ -107,6 +118,17 @@ class Publisher:
             if self._broker_is_down:
                 logger.info("wake-ups are sent again")
             self._broker_is_down = False
+
+
+def named_app(path: str) -> Celery:
+    """Import a Celery app by its dotted path; raise ImproperlyConfigured if there is none."""
+    try:
+        app = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(str(error)) from error
+    if not isinstance(app, Celery):
+        raise ImproperlyConfigured(f"it is a {type(app).__name__}")
+    return app
 
 
 def _told(error: Exception) -> str:
