@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -109,10 +109,27 @@ def _first_batch(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
     return events[:size]
 
 
-def retry_failed(events: QuerySet[ReceivedEvent]) -> int:
-    """Make the failed ones among ``events`` due again, for the receivers that failed alone; return their number."""
-    with transaction.atomic():
-        failed = list(events.filter(status=Status.FAILED).select_for_update())
+def retry_failed(
+    events: QuerySet[ReceivedEvent], *, record: Callable[[list[ReceivedEvent]], object] | None = None
+) -> int:
+    """Make the failed events among ``events`` due again, only for the receivers that failed; return their number.
+
+    Commits batch by batch, so that nothing waits long for a lock; ``record`` is called with each batch and commits with
+    it. If an error ends this, the batches before it stay due.
+    """
+    failed = list(events.filter(status=Status.FAILED).order_by().values_list("pk", flat=True))
+    failed.sort()
+    batches = [failed[start : start + BATCH] for start in range(0, len(failed), BATCH)]
+    count = sum(despite_conflicts(partial(_retry, batch, record)) for batch in batches)
+    transaction.on_commit(wake_up, robust=True)
+    return count
+
+
+def _retry(pks: list[int], record: Callable[[list[ReceivedEvent]], object] | None) -> int:
+    with writing():
+        # Not the caller's queryset, which may join the registrations: locked, they would keep deliveries waiting.
+        rows = ReceivedEvent.objects.filter(pk__in=pks, status=Status.FAILED).defer("body", "conflicting_body")
+        failed = list(rows.order_by("pk").select_for_update())
         for event in failed:
             event.receiver_results = receivers.dump(
                 {
@@ -121,8 +138,9 @@ def retry_failed(events: QuerySet[ReceivedEvent]) -> int:
                 }
             )
             event.status, event.next_attempt_at, event.attempts = Status.PENDING, timezone.now(), 0
-            event.save(update_fields=["receiver_results", "status", "next_attempt_at", "attempts"])
-    transaction.on_commit(wake_up, robust=True)
+        ReceivedEvent.objects.retry(failed)
+        if record is not None and failed:
+            record(failed)
     return len(failed)
 
 
