@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.urls import reverse
 from django.utils import timezone
 
 from django_bi_integration.admin.selection import NewestOnly
@@ -23,21 +22,13 @@ from django_bi_integration.models import (
 )
 from django_bi_integration.signals import event_received
 from django_bi_integration.webhooks.dispatch import dispatch_pending
+from tests.admin_pages import texts, url
 from tests.deliveries import KEY, big_interview, deliver, innovative_educators, interview_event, stored, subscribed
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
-def url(model, page="changelist", *arguments):
-    return reverse(f"admin:django_bi_integration_{model.__name__.lower()}_{page}", args=arguments)
-
-
 ADD = "/admin/django_bi_integration/webhookregistration/add/"
-
-
-def texts(response):
-    """What a person reads on the page."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def form(**fields):
@@ -59,10 +50,9 @@ def test_no_method_breaks_a_page(admin_client, method):
     add = [ADD, f"{ADD}?vendor=big_interview", f"{ADD}?vendor=nobody"]
     rows = [made, account, *(model.objects.get() for model in (ReceivedEvent, ObjectState, Refusal, SSOSession))]
     pages = [url(type(row), page, row.pk) for row in rows for page in ("change", "history", "delete")]
-    pages += [*add, url(ReceivedEvent, "body", stored().pk), *(url(type(row)) for row in rows)]
-    pages += [url(BigInterviewAccount, "add"), url(ReceivedEvent, "conflicting_body", stored().pk)]
+    pages += [*add, url(BigInterviewAccount, "add"), *(url(type(row)) for row in rows)]
     answers = {page: getattr(admin_client, method)(page).status_code for page in pages}
-    assert {page: status for page, status in answers.items() if status not in (200, 302, 403, 404, 405)} == {}
+    assert {page: status for page, status in answers.items() if status not in (200, 403)} == {}
     assert answers[ADD] == answers[add[1]] == 200
 
 
@@ -179,7 +169,7 @@ def test_a_registration_can_be_deleted_until_it_has_events(admin_client):
     assert "Are you sure" in texts(admin_client.get(page))
     deliver(made)
     text = texts(admin_client.get(page))
-    assert "cannot be deleted, because this is kept: 1 received event." in text
+    assert "cannot be deleted because it still has 1 received event." in text
     assert "permission" not in text
     admin_client.post(page, {"post": "yes"})
     assert ReceivedEvent.objects.get().registration == made

@@ -13,10 +13,9 @@ from django_bi_integration.models import (
     WebhookRegistration,
 )
 from django_bi_integration.models.event import digest
+from tests.admin_pages import failed_events, texts, url
 from tests.deliveries import big_interview
 from tests.host.models import Campus
-from tests.test_admin import texts, url
-from tests.test_admin_lists import failed_events
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -54,7 +53,7 @@ def test_a_registration_with_many_events_says_their_number_and_advises_to_deacti
     with django_assert_max_num_queries(10):
         page = admin_client.get(url(WebhookRegistration, "delete", made.pk))
     text = texts(page)
-    assert "“Test (Big Interview)” cannot be deleted, because this is kept: 2,000 received events." in text
+    assert "“Test (Big Interview)” cannot be deleted because it still has 2,000 received events." in text
     assert f"Deactivate it instead. {DEACTIVATE}" in text
     assert len(page.content) < 20_000
     admin_client.post(url(WebhookRegistration, "delete", made.pk), {"post": "yes"})
@@ -71,7 +70,7 @@ def test_the_selected_registrations_are_answered_in_the_same_way(admin_client):
     made = [big_interview(), big_interview()]
     failed_events(made[0], MANY)
     page = admin_client.post(url(WebhookRegistration), deleting(made))
-    assert "The selected webhook registrations cannot be deleted, because this is kept: 2,000 received" in texts(page)
+    assert "The selected webhook registrations cannot be deleted because they still have 2,000 received" in texts(page)
     assert DEACTIVATE in texts(page)
     assert len(page.content) < 20_000
     admin_client.post(url(WebhookRegistration), {**deleting(made), "post": "yes"})

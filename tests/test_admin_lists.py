@@ -5,45 +5,15 @@ import re
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_bi_integration.models import ReceivedEvent, SSOSession
-from django_bi_integration.models.event import digest
+from tests.admin_pages import chosen, failed_events, texts, url
 from tests.deliveries import big_interview
-from tests.test_admin import texts, url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
-
-FAILED = {"register": {"status": "failed", "attempts": 5, "error": "ValueError: Ada", "traceback": "Ada"}}
-
-
-def failed_events(registration, count, first=0):
-    """So many events of which a receiver has failed; those with the last numbers are the newest."""
-    ReceivedEvent.objects.bulk_create(
-        [
-            ReceivedEvent(
-                registration=registration,
-                vendor="big_interview",
-                vendor_event_id=str(number),
-                event_digest=digest("id", str(number)),
-                event_type="interview.updated",
-                body=b'{"name": "Ada"}',
-                status="failed",
-                next_attempt_at=None,
-                receiver_results=FAILED,
-            )
-            for number in range(first, first + count)
-        ],
-        batch_size=1000,
-    )
-
-
-def chosen(page, action):
-    """The form of a list's page after a click on "Select all", as the browser sends it."""
-    content = page.content.decode()
-    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', content))
-    box = re.search(r'name="_selected_action" value="([^"]+)"', content)[1]
-    return {**hidden, "action": action, "select_across": "1", "index": "0", "_selected_action": box}
 
 
 def pending():
@@ -104,6 +74,17 @@ def test_running_failed_receivers_again_is_in_the_history_of_each_event(admin_cl
     assert "Ada" not in str(LogEntry.objects.values())
     page = admin_client.get(url(ReceivedEvent, "history", entries[0].object_id))
     assert "Scheduled the receivers that had failed to run again." in texts(page)
+
+
+def test_running_receivers_again_locks_no_registration(admin_client):
+    """Its deliveries would wait for that."""
+    failed_events(big_interview(), 3)
+    selected = list(ReceivedEvent.objects.values_list("pk", flat=True))
+    with CaptureQueriesContext(connection) as queries:
+        admin_client.post(url(ReceivedEvent), {"action": "retry", "_selected_action": selected})
+    locking = [query["sql"] for query in queries if "FOR UPDATE" in query["sql"]]
+    assert len(locking) == connection.features.has_select_for_update
+    assert "webhookregistration" not in "".join(locking)
 
 
 def test_as_many_sign_ons_are_deleted_as_were_confirmed(admin_client):

@@ -21,8 +21,8 @@ from django_bi_integration.signals import event_received
 from django_bi_integration.text import visible
 from django_bi_integration.vendors import BIG_INTERVIEW
 from django_bi_integration.webhooks.dispatch import dispatch_pending
+from tests.admin_pages import texts, url
 from tests.deliveries import big_interview, deliver, interview_event, stored, subscribed
-from tests.test_admin import texts, url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -68,6 +68,13 @@ def test_a_body_is_downloaded_by_those_who_may_see_payloads(client):
     assert client.get(page).status_code == 403
     client.logout()
     assert client.get(page).status_code == 302
+
+
+def test_a_download_is_only_read(admin_client):
+    deliver(big_interview())
+    page = url(ReceivedEvent, "body", stored().pk)
+    methods = ["head", "options", "post", "put", "delete"]
+    assert [getattr(admin_client, method)(page).status_code for method in methods] == [200, 405, 405, 405, 405]
 
 
 def test_a_body_that_is_not_there_is_not_found(admin_client):
