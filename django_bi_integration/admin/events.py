@@ -21,7 +21,7 @@ from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.models.event import digest
 from django_bi_integration.signals import BY_EVENT_TYPE
 from django_bi_integration.webhooks import receivers
-from django_bi_integration.webhooks.dispatch import retry_failed
+from django_bi_integration.webhooks.retry import retry_failed
 
 #: The columns that can be downloaded, and the names of their URLs.
 DOWNLOADS = {

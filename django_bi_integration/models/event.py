@@ -49,8 +49,6 @@ CLAIMED = ("claim", "attempts", "interruptions", "next_attempt_at")
 SETTLED = (
     "receiver_results", "is_stale", "interruptions", "status", "next_attempt_at", "dispatched_at", "last_error",
 )  # fmt: skip
-#: What running failed receivers again changes.
-RETRIED = ("receiver_results", "status", "next_attempt_at", "attempts")
 #: MariaDB's and MySQL's number for a row whose unique key is there.
 DUPLICATE_KEY = 1062
 
@@ -98,11 +96,6 @@ class ReceivedEventManager(Manager["ReceivedEvent"]):
     def settle(self, events: Sequence["ReceivedEvent"]) -> bool:
         """Store what became of events and give up their claims; False where one was not this worker's any more."""
         return _settle().execute(events) == len(events)
-
-    def retry(self, events: Sequence["ReceivedEvent"]) -> None:
-        """Store that events are due again."""
-        if events:
-            _retry().execute(events)
 
 
 class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
@@ -160,11 +153,6 @@ def _count_repeat() -> Statement:
 def _settle() -> Update:
     changed, held = fields_of(ReceivedEvent, *SETTLED), fields_of(ReceivedEvent, "id", "claim")
     return Update(ReceivedEvent, changed, held, also=["claim = NULL"])
-
-
-@cache
-def _retry() -> Update:
-    return Update(ReceivedEvent, fields_of(ReceivedEvent, *RETRIED), fields_of(ReceivedEvent, "id"))
 
 
 class ReceivedEvent(models.Model):

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseFailure
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -33,7 +33,6 @@ from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
 from django_bi_integration.webhooks.receive import parse
 from django_bi_integration.webhooks.receivers import MAX_DEATHS, Outcome, Receiver
 from django_bi_integration.webhooks.refusals import NotAnObject
-from django_bi_integration.webhooks.wake_up import wake_up
 
 logger = logging.getLogger(__name__)
 
@@ -107,41 +106,6 @@ def _first_batch(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
     work = accumulate(receivers.expected_ms(event) for event in events)
     size = max(1, sum(1 for _ in takewhile(lambda milliseconds: milliseconds <= COMMIT_MS, work)))
     return events[:size]
-
-
-def retry_failed(
-    events: QuerySet[ReceivedEvent], *, record: Callable[[list[ReceivedEvent]], object] | None = None
-) -> int:
-    """Make the failed events among ``events`` due again, only for the receivers that failed; return their number.
-
-    Commits batch by batch, so that nothing waits long for a lock; ``record`` is called with each batch and commits with
-    it. If an error ends this, the batches before it stay due.
-    """
-    failed = list(events.filter(status=Status.FAILED).order_by().values_list("pk", flat=True))
-    failed.sort()
-    batches = [failed[start : start + BATCH] for start in range(0, len(failed), BATCH)]
-    count = sum(despite_conflicts(partial(_retry, batch, record)) for batch in batches)
-    transaction.on_commit(wake_up, robust=True)
-    return count
-
-
-def _retry(pks: list[int], record: Callable[[list[ReceivedEvent]], object] | None) -> int:
-    with writing():
-        # Not the caller's queryset, which may join the registrations: locked, they would keep deliveries waiting.
-        rows = ReceivedEvent.objects.filter(pk__in=pks, status=Status.FAILED).defer("body", "conflicting_body")
-        failed = list(rows.order_by("pk").select_for_update())
-        for event in failed:
-            event.receiver_results = receivers.dump(
-                {
-                    name: Outcome() if outcome.status == "failed" else outcome
-                    for name, outcome in receivers.load(event).items()
-                }
-            )
-            event.status, event.next_attempt_at, event.attempts = Status.PENDING, timezone.now(), 0
-        ReceivedEvent.objects.retry(failed)
-        if record is not None and failed:
-            record(failed)
-    return len(failed)
 
 
 def claim(size: int = BATCH) -> list[ReceivedEvent]:
