@@ -204,6 +204,7 @@ def test_keys_can_be_tried_from_the_list(admin_client, api):
     made = account()
     page = admin_client.post(LIST, {"action": "check_keys", "_selected_action": made.pk}, follow=True)
     assert "Big Interview takes the API key of “xyz”" in texts(page)
+    assert LogEntry.objects.get().get_change_message() == "Checked the API key with Big Interview."
 
 
 def test_the_list_tells_what_is_the_matter_with_a_key(admin_client, settings):

@@ -8,29 +8,27 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.urls import reverse
 from django.utils import timezone
 
-from django_bi_integration.admin.base import NewestOnly
+from django_bi_integration.admin.selection import NewestOnly
 from django_bi_integration.exceptions import GiveUp
-from django_bi_integration.models import ObjectState, ReceivedEvent, Refusal, WebhookRegistration
+from django_bi_integration.models import (
+    BigInterviewAccount,
+    ObjectState,
+    ReceivedEvent,
+    Refusal,
+    SSOSession,
+    WebhookRegistration,
+)
 from django_bi_integration.signals import event_received
 from django_bi_integration.webhooks.dispatch import dispatch_pending
+from tests.admin_pages import texts, url
 from tests.deliveries import KEY, big_interview, deliver, innovative_educators, interview_event, stored, subscribed
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
-def url(model, page="changelist", *arguments):
-    return reverse(f"admin:django_bi_integration_{model.__name__.lower()}_{page}", args=arguments)
-
-
 ADD = "/admin/django_bi_integration/webhookregistration/add/"
-
-
-def texts(response):
-    """What a person reads on the page."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def form(**fields):
@@ -41,6 +39,21 @@ def test_a_new_registration_begins_with_the_choice_of_its_vendor(admin_client):
     page = admin_client.get(ADD)
     assert "Who will send the webhooks?" in texts(page)
     assert 'href="?vendor=big_interview"' in page.content.decode()
+
+
+@pytest.mark.parametrize("method", ["get", "head", "options", "put", "delete", "patch", "trace"])
+def test_no_method_breaks_a_page(admin_client, method):
+    made = failed_event().registration
+    deliver(made, key="x")
+    account = BigInterviewAccount.objects.create(subdomain="xyz")
+    SSOSession.objects.create(account=account, requested_at=timezone.now())
+    add = [ADD, f"{ADD}?vendor=big_interview", f"{ADD}?vendor=nobody"]
+    rows = [made, account, *(model.objects.get() for model in (ReceivedEvent, ObjectState, Refusal, SSOSession))]
+    pages = [url(type(row), page, row.pk) for row in rows for page in ("change", "history", "delete")]
+    pages += [*add, url(BigInterviewAccount, "add"), *(url(type(row)) for row in rows)]
+    answers = {page: getattr(admin_client, method)(page).status_code for page in pages}
+    assert {page: status for page, status in answers.items() if status not in (200, 403)} == {}
+    assert answers[ADD] == answers[add[1]] == 200
 
 
 @pytest.mark.parametrize("vendor", ["", "nobody"])
@@ -156,7 +169,7 @@ def test_a_registration_can_be_deleted_until_it_has_events(admin_client):
     assert "Are you sure" in texts(admin_client.get(page))
     deliver(made)
     text = texts(admin_client.get(page))
-    assert "would require deleting the following protected related objects" in text
+    assert "cannot be deleted because it still has 1 received event." in text
     assert "permission" not in text
     admin_client.post(page, {"post": "yes"})
     assert ReceivedEvent.objects.get().registration == made

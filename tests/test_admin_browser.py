@@ -1,10 +1,13 @@
 """An administrator in a real browser: from the choice of the vendor to the first event."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
-from django_bi_integration.models import Refusal, WebhookRegistration
+from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
 from django_bi_integration.webhooks.dispatch import dispatch_pending
+from tests.admin_pages import failed_events
 from tests.deliveries import KEY, deliver, deliver_completion, innovative_educators, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,3 +89,23 @@ def test_a_refusal_with_many_hops_fits_its_pages(admin, live_server, width):
         assert admin.evaluate(TOO_WIDE) == []
     admin.get_by_role("link", name="All refusals of this registration").click()
     expect(admin.get_by_text("203.0.113.9, 192.0.2.10 → 10.0.0.5")).to_be_visible()
+
+
+def test_all_events_of_several_pages_are_selected_and_run_again(admin, live_server):
+    failed_events(innovative_educators(), 150)
+    admin.goto(f"{live_server.url}/admin/django_bi_integration/receivedevent/")
+    admin.locator("#action-toggle").check()
+    admin.get_by_role("button", name="Select all 150 received events").first.click()
+    admin.get_by_label("Action:").first.select_option("retry")
+    admin.get_by_role("button", name=re.compile("Run|Go")).first.click()
+    expect(admin.get_by_text("150 events will be dispatched again.")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_an_event_with_long_ids_fits_its_page(admin, live_server, width):
+    failed_events(innovative_educators(), 1)
+    ReceivedEvent.objects.update(**dict.fromkeys(["vendor_event_id", "subject_id", "object_id"], "x" * 255))
+    admin.set_viewport_size({"width": width, "height": 900})
+    admin.goto(f"{live_server.url}/admin/django_bi_integration/receivedevent/{stored().pk}/change/")
+    assert admin.evaluate("document.documentElement.scrollWidth") <= width
+    assert admin.evaluate(TOO_WIDE) == []

@@ -25,8 +25,9 @@ from django_bi_integration.signals import (
     interview_updated,
 )
 from django_bi_integration.webhooks import dispatch, receivers
-from django_bi_integration.webhooks.dispatch import claim, dispatch_pending, retry_failed
+from django_bi_integration.webhooks.dispatch import claim, dispatch_pending
 from django_bi_integration.webhooks.receivers import back_off
+from django_bi_integration.webhooks.retry import retry_failed
 from tests.deliveries import (
     Recorder,
     big_interview,

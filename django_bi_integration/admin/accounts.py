@@ -77,6 +77,7 @@ class BigInterviewAccountAdmin(KeyAdmin):
     def check_keys(self, request: HttpRequest, queryset: QuerySet[BigInterviewAccount]) -> None:
         for account in queryset:
             self._check_key(request, account)
+        self.log_changes(request, queryset, gettext("Checked the API key with Big Interview."))
 
     @admin.display(description=_("current key"))
     def key_state(self, account: BigInterviewAccount) -> str:

@@ -1,44 +1,27 @@
 """What the screens share."""
 
-import json
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
-from django.core.paginator import Paginator
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
-from django.utils.formats import date_format
-from django.utils.functional import cached_property
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from django_bi_integration.text import plain_object
+from django_bi_integration.admin import deletion, selection
+from django_bi_integration.admin.selection import NewestOnly, SelectionForm
+from django_bi_integration.admin.values import EMPTY, shown
+from django_bi_integration.text import visible
 
 
 def may_see_payload(request: HttpRequest) -> bool:
     """Whether the user may read what the vendors say of students."""
     return request.user.has_perm("django_bi_integration.view_payload")
-
-
-def exact_time(moment: datetime | None) -> str:
-    """With seconds, which the formats of most languages leave out."""
-    return date_format(localtime(moment), "Y-m-d H:i:s") if moment else "–"
-
-
-def preformatted(body: bytes) -> SafeString:
-    """The body, indented where it is plain JSON; what no page could carry stands there escaped.
-
-    Indented, deep nesting would grow by its square, and an infinite number would hide the one that came.
-    """
-    document = plain_object(body)
-    text = json.dumps(document, indent=2, ensure_ascii=False) if document else body.decode("utf-8", "replace")
-    return format_html('<pre class="bi-body">{}</pre>', text.encode("utf-8", "backslashreplace").decode())
 
 
 class KeyField(forms.CharField):
@@ -56,16 +39,60 @@ class KeyField(forms.CharField):
 
 
 class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """A screen that does not answer questions about what it does not show.
+    """A screen that does not answer questions about what it does not show, and shows values as every other does.
 
     Django lets a URL filter by any column of the model: ``?body__contains=`` would tell, guess by guess, what is in it.
     """
 
     #: The columns that are not shown, or not to all who may see the screen.
     hidden: tuple[str, ...] = ()
+    #: The column that is greater in rows that arrive later.
+    arrival = "created_at"
+    action_form = SelectionForm
+    change_list_template = "django_bi_integration/admin/records.html"
+    delete_selected_confirmation_template = "django_bi_integration/admin/delete_selected.html"
+    empty_value_display = EMPTY
+
+    class Media:
+        css = {"all": ["django_bi_integration/admin.css"]}
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return not lookup.startswith(self.hidden) and super().lookup_allowed(lookup, value, request)
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [shown(self.model, name) for name in super().get_list_display(request)]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None) or {}
+        if (form := context.get("action_form")) and (rows := context["cl"]).multi_page:
+            until = selection.newest(rows.root_queryset, self.arrival)
+            form.initial = {"shown_count": rows.result_count, "shown_until": until}
+        return response
+
+    def response_action(  # type: ignore[override]  # Django 5.2 knows no option, 6.1 a location
+        self, request: HttpRequest, queryset: QuerySet[Any], **options: Any
+    ) -> HttpResponse | None:
+        if not selection.is_across(request.POST):
+            return super().response_action(request, queryset, **options)
+        rows = selection.confirmed(queryset, request.POST, self.arrival)
+        response = super().response_action(request, queryset.filter(pk__in=rows), **options)
+        if isinstance(response, TemplateResponse) and response.context_data is not None:
+            # A page that asks for a confirmation: what is confirmed there is the same.
+            response.context_data |= {"shown_count": len(rows), "shown_until": request.POST.get("shown_until", "")}
+        return response
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        return deletion.deleted_objects(objs, request, self.admin_site)
+
+    def message_user(self, request: HttpRequest, message: Any, *arguments: Any, **options: Any) -> None:
+        """Show the message; errors in it may quote the vendor."""
+        text = message if hasattr(message, "__html__") else visible(str(message), lines=True)
+        super().message_user(request, text, *arguments, **options)
+
+    def log_changes(self, request: HttpRequest, rows: Iterable[Any], message: str) -> None:
+        """Add a sentence to the history of each row."""
+        LogEntry.objects.log_actions(cast("int", request.user.pk), rows, CHANGE, message)
 
 
 class KeyAdmin(Screen):
@@ -77,33 +104,19 @@ class KeyAdmin(Screen):
         return super().changeform_view(request, *arguments, **options)
 
 
-class NewestOnly(Paginator):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """Pages of the first 10,000 rows: to count every row of a large table takes longer than to show a page of it."""
-
-    LIMIT = 10_000
-
-    @cached_property
-    def _count_to_one_more(self) -> int:
-        rows = cast("QuerySet[Model]", self.object_list)
-        return rows.order_by()[: self.LIMIT + 1].count()
-
-    @property
-    def count(self) -> int:
-        return min(self._count_to_one_more, self.LIMIT)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether there are more rows."""
-        return self._count_to_one_more > self.LIMIT
-
-
 class RecordAdmin(Screen):
     """A screen for rows that the app writes: people look at them, and neither add, change nor delete them."""
 
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = NewestOnly
-    change_list_template = "django_bi_integration/admin/records.html"
+    arrival = "pk"
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [
+            (title, {**options, "fields": [shown(self.model, name) for name in options["fields"]]})
+            for title, options in super().get_fieldsets(request, obj)
+        ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,21 +1,33 @@
 """Received events: what arrived, what became of it, receiver by receiver."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.urls import path, reverse
+from django.utils.formats import number_format
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.views.decorators.http import require_safe
 
-from django_bi_integration.admin.base import RecordAdmin, exact_time, may_see_payload, preformatted
+from django_bi_integration.admin.base import RecordAdmin, may_see_payload
+from django_bi_integration.admin.values import EMPTY, exact_time, isolated, preformatted, receiver_rows
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.models.event import digest
 from django_bi_integration.signals import BY_EVENT_TYPE
 from django_bi_integration.webhooks import receivers
-from django_bi_integration.webhooks.dispatch import retry_failed
+from django_bi_integration.webhooks.retry import retry_failed
+
+#: The columns that can be downloaded, and the names of their URLs.
+DOWNLOADS = {
+    "body": "django_bi_integration_receivedevent_body",
+    "conflicting_body": "django_bi_integration_receivedevent_conflicting_body",
+}
 
 
 class EventTypeFilter(admin.SimpleListFilter):
@@ -36,12 +48,12 @@ class EventTypeFilter(admin.SimpleListFilter):
 @admin.register(ReceivedEvent)
 class ReceivedEventAdmin(RecordAdmin):
     list_display = [
-        "received",
+        "received_at",
         "event_type",
         "status",
         "subject_id",
         "deliveries",
-        "stale",
+        "is_stale",
         "registration_name",
     ]
     # Not a date_hierarchy: that fails on a MariaDB without time zone tables.
@@ -53,15 +65,12 @@ class ReceivedEventAdmin(RecordAdmin):
     hidden = ("body", "conflicting_body", "event_digest")
     actions = ["retry"]
 
-    class Media:
-        css = {"all": ["django_bi_integration/admin.css"]}
-
     fieldsets = [
         (
             None,
             {"fields": ["registration", "event_type", "vendor_event_id", "subject_id", "object_type", "object_id"]},
         ),
-        (_("Times"), {"fields": ["occurred", "received", "dispatched"]}),
+        (_("Times"), {"fields": ["occurred_at", "received_at", "dispatched_at"]}),
         (_("Deliveries"), {"fields": ["deliveries", "last_delivery_at", "conflicts", "origin"]}),
         (_("Dispatch"), {"fields": ["status", "is_stale", "attempts", "next_attempt", "receiver_table"]}),
         (_("Content"), {"fields": ["body_text", "conflicting_body_text"]}),
@@ -87,51 +96,73 @@ class ReceivedEventAdmin(RecordAdmin):
 
     @admin.action(description=_("Run the failed receivers again"), permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[ReceivedEvent]) -> None:
-        count = retry_failed(queryset)
+        selected = queryset.count()
+        entry = gettext("Scheduled the receivers that had failed to run again.")
+        count = retry_failed(queryset, record=partial(self.log_changes, request, message=entry))
         if not count:
             self.message_user(request, _("None of the selected events has failed."), messages.WARNING)
             return
-        message = ngettext("%d event will be dispatched again.", "%d events will be dispatched again.", count)
-        self.message_user(request, message % count, messages.SUCCESS)
+        text = ngettext("%s event will be dispatched again.", "%s events will be dispatched again.", count)
+        text %= number_format(count, force_grouping=True)
+        if others := selected - count:
+            rest = ngettext(
+                "The other selected event had not failed.", "The other %s selected events had not failed.", others
+            )
+            text += " " + (rest % number_format(others, force_grouping=True) if "%s" in rest else rest)
+        self.message_user(request, text, messages.SUCCESS)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_bi_integration.change_receivedevent")
 
-    @admin.display(description=_("received"), ordering="received_at")
-    def received(self, event: ReceivedEvent) -> str:
-        return exact_time(event.received_at)
-
-    @admin.display(description=_("occurred"), ordering="occurred_at")
-    def occurred(self, event: ReceivedEvent) -> str:
-        return exact_time(event.occurred_at)
-
-    @admin.display(description=_("dispatched"), ordering="dispatched_at")
-    def dispatched(self, event: ReceivedEvent) -> str:
-        return exact_time(event.dispatched_at)
-
-    @admin.display(description=_("stale"), ordering="is_stale")
-    def stale(self, event: ReceivedEvent) -> Any:
-        """A word: a red cross on every event that is in order would look like trouble."""
-        return _("stale") if event.is_stale else "–"
-
     @admin.display(description=_("registration"), ordering="registration__name")
-    def registration_name(self, event: ReceivedEvent) -> str:
-        return event.registration.name
+    def registration_name(self, event: ReceivedEvent) -> SafeString | str:
+        return isolated(event.registration.name)
 
     @admin.display(description=_("next attempt"))
     def next_attempt(self, event: ReceivedEvent) -> Any:
         if event.next_attempt_at is None:
             return _("none: it has ended")
-        return event.next_attempt_at
+        return exact_time(event.next_attempt_at)
 
     @admin.display(description=_("receivers"))
     def receiver_table(self, event: ReceivedEvent) -> SafeString:
-        return render_to_string("django_bi_integration/admin/receivers.html", {"outcomes": receivers.load(event)})
+        rows = receiver_rows(receivers.load(event))
+        return render_to_string("django_bi_integration/admin/receivers.html", {"rows": rows})
 
     @admin.display(description=_("body"))
     def body_text(self, event: ReceivedEvent) -> SafeString:
-        return preformatted(bytes(event.body))
+        return preformatted(bytes(event.body), self._download_url(event, "body"))
 
     @admin.display(description=_("latest conflicting body"))
     def conflicting_body_text(self, event: ReceivedEvent) -> SafeString | str:
-        return preformatted(bytes(event.conflicting_body)) if event.conflicting_body else "–"
+        if not event.conflicting_body:
+            return EMPTY
+        return preformatted(bytes(event.conflicting_body), self._download_url(event, "conflicting_body"))
+
+    def _download_url(self, event: ReceivedEvent, which: str) -> str:
+        return reverse(f"{self.admin_site.name}:{DOWNLOADS[which]}", args=[event.pk])
+
+    def get_urls(self) -> list[Any]:
+        downloads = [
+            path(
+                f"<int:pk>/{which.replace('_', '-')}/",
+                self.admin_site.admin_view(require_safe(self.download)),
+                {"which": which},
+                name=name,
+            )
+            for which, name in DOWNLOADS.items()
+        ]
+        return [*downloads, *super().get_urls()]
+
+    def download(self, request: HttpRequest, pk: int, which: str) -> HttpResponse:
+        """Send the bytes as the vendor sent them."""
+        event = self.get_object(request, str(pk))
+        if not (self.has_view_permission(request, event) and may_see_payload(request)):
+            raise PermissionDenied
+        if event is None or getattr(event, which) is None:
+            raise Http404
+        headers = {
+            "Content-Disposition": f'attachment; filename="event-{pk}-{which.replace("_", "-")}.json"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        return HttpResponse(bytes(getattr(event, which)), content_type="application/octet-stream", headers=headers)

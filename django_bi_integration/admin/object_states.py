@@ -8,7 +8,8 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_bi_integration.admin.base import RecordAdmin, may_see_payload, preformatted
+from django_bi_integration.admin.base import RecordAdmin, may_see_payload
+from django_bi_integration.admin.values import EMPTY, preformatted
 from django_bi_integration.models import ObjectState
 
 
@@ -32,13 +33,10 @@ class ObjectStateAdmin(RecordAdmin):
         "is_deleted",
     ]
 
-    class Media:
-        css = {"all": ["django_bi_integration/admin.css"]}
-
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_fields(request, obj)
         return fields if may_see_payload(request) else [name for name in fields if name != "latest_data"]
 
     @admin.display(description=_("latest data"))
     def latest_data(self, state: ObjectState) -> SafeString | str:
-        return preformatted(json.dumps(state.data).encode()) if state.data is not None else "–"
+        return preformatted(json.dumps(state.data).encode()) if state.data is not None else EMPTY

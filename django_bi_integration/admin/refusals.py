@@ -7,7 +7,8 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_bi_integration.admin.base import RecordAdmin, exact_time
+from django_bi_integration.admin.base import RecordAdmin
+from django_bi_integration.admin.values import EMPTY, exact_time, isolated
 from django_bi_integration.models import Refusal
 from django_bi_integration.webhooks.client_address import readings
 
@@ -24,9 +25,6 @@ class RefusalAdmin(RecordAdmin):
         (_("From where"), {"fields": ["address", "peer", "forwarded_for", "possible_settings"]}),
     ]
 
-    class Media:
-        css = {"all": ["django_bi_integration/admin.css"]}
-
     @admin.display(description=_("latest"), ordering="last_at")
     def latest(self, refusal: Refusal) -> str:
         return exact_time(refusal.last_at)
@@ -36,13 +34,13 @@ class RefusalAdmin(RecordAdmin):
         return exact_time(refusal.first_at)
 
     @admin.display(description=_("as seen"))
-    def way(self, refusal: Refusal) -> str:
-        return refusal.way
+    def way(self, refusal: Refusal) -> SafeString | str:
+        return isolated(refusal.way)
 
     @admin.display(description=_("what TRUSTED_PROXIES makes of it"))
     def possible_settings(self, refusal: Refusal) -> SafeString | str:
         if not refusal.peer:
-            return "–"
+            return EMPTY
         found = [
             (json.dumps(proxies, default=str), address)
             for proxies, address in readings(refusal.forwarded_for, refusal.peer)

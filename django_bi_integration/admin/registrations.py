@@ -12,17 +12,16 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
-from django.utils.timezone import localtime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration import vendors
-from django_bi_integration.admin.base import KeyAdmin, KeyField, exact_time
-from django_bi_integration.models import ObjectState, ReceivedEvent, Refusal, WebhookRegistration
+from django_bi_integration.admin.base import KeyAdmin, KeyField
+from django_bi_integration.admin.values import exact_time
+from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
 from django_bi_integration.models.registration import validate_networks
 
 if TYPE_CHECKING:
@@ -93,13 +92,13 @@ class WebhookRegistrationAdmin(KeyAdmin):
     hidden = ("key_digest", "previous_key_digest")
     # A look at the webhook's URL in a browser shows an error and counts as a refusal.
     view_on_site = False
+    delete_confirmation_template = "django_bi_integration/admin/delete_registration.html"
 
     class Media:
-        css = {"all": ["django_bi_integration/admin.css"]}
         js = ["django_bi_integration/admin.js"]
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        if request.method == "GET" and request.GET.get("vendor") not in vendors.VENDORS:
+        if request.method != "POST" and request.GET.get("vendor") not in vendors.VENDORS:
             return self._choose_vendor(request)
         return super().add_view(request, form_url, extra_context)
 
@@ -152,15 +151,6 @@ class WebhookRegistrationAdmin(KeyAdmin):
             registration.refusals_url = self._refusals_url(registration) if may_see_refusals else ""
         return registration
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """A registration takes with it what nobody may delete by itself: its refusals and states.
-
-        Events keep it, and no permission would change that: they are protected, and so not missing one.
-        """
-        objects, counts, missing, protected = super().get_deleted_objects(objs, request)
-        names = {model._meta.verbose_name for model in (ObjectState, ReceivedEvent, Refusal)}
-        return objects, counts, missing - names, protected
-
     def save_model(self, request: HttpRequest, obj: WebhookRegistration, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if (key := form.cleaned_data.get("key")) and (advice := WebhookRegistration.key_advice(key)):
@@ -210,7 +200,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
         until = registration.previous_key_until
         if until is None or until < timezone.now():
             return gettext("set")
-        return gettext("set; the former key works until %s") % date_format(localtime(until), "DATETIME_FORMAT")
+        return gettext("set; the former key works until %s") % exact_time(until)
 
     @admin.display(description=_("activity"))
     def activity(self, registration: WebhookRegistration) -> SafeString | str:

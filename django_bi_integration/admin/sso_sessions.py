@@ -17,6 +17,7 @@ class SSOSessionAdmin(RecordAdmin):
     list_select_related = ["user", "account"]
     search_help_text = _("A reference, a user’s name for logging in, or a partner id, whole.")
     ordering = ["-requested_at"]
+    arrival = "requested_at"
     fieldsets = [
         (None, {"fields": ["reference", "user", "account", "partner_id", "status", "error"]}),
         (_("Pages"), {"fields": ["redirect_to", "return_url"]}),

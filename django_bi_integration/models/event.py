@@ -30,7 +30,7 @@ from django_bi_integration.models.statements import (
     row_as_text,
     table,
 )
-from django_bi_integration.text import plain_object
+from django_bi_integration.text import plain_object, visible
 
 #: There is one row for each.
 IDENTITY = ("event_digest", "registration")
@@ -280,7 +280,7 @@ class ReceivedEvent(models.Model):
         constraints = [models.UniqueConstraint(fields=IDENTITY, name="bi_one_row_per_vendor_event")]
 
     def __str__(self) -> str:
-        return f"{self.event_type or '?'} {self.vendor_event_id}".rstrip()
+        return visible(f"{self.event_type or '?'} {self.vendor_event_id}".rstrip())
 
     @cached_property
     def payload(self) -> dict[str, Any] | None:

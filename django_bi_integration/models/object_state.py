@@ -13,7 +13,7 @@ from django_bi_integration.events import EventData
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
 from django_bi_integration.models.statements import Update, fields_of
-from django_bi_integration.text import clean
+from django_bi_integration.text import clean, visible
 
 if TYPE_CHECKING:
     from django_bi_integration.models.event import ReceivedEvent
@@ -70,7 +70,7 @@ class ObjectState(models.Model):
         indexes = [models.Index(fields=["subject_id"], name="bi_object_subject")]
 
     def __str__(self) -> str:
-        return f"{self.object_type} {self.object_id}"
+        return visible(f"{self.object_type} {self.object_id}")
 
     def has_passed(self, event: "ReceivedEvent") -> bool:
         """Whether ``event`` is stale: something newer of this object, or its deletion, was dispatched before."""

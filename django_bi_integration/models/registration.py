@@ -21,6 +21,7 @@ from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.statements import Lookup
 from django_bi_integration.paths import own_path
+from django_bi_integration.text import visible
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -42,7 +43,7 @@ def validate_networks(value: object) -> None:
         except ValueError as error:
             raise ValidationError(
                 _("“%(entry)s” is neither an IP address nor a CIDR network: %(reason)s"),
-                params={"entry": entry, "reason": error},
+                params={"entry": visible(str(entry)), "reason": visible(str(error))},
             ) from error
         if is_vast(network):
             raise ValidationError(
@@ -135,7 +136,7 @@ class WebhookRegistration(models.Model):
         ordering = ["name"]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.get_vendor_display()})"
+        return f"{visible(self.name)} ({self.get_vendor_display()})"
 
     def get_absolute_url(self) -> str:
         """Return the path to give to the vendor, behind the site's own scheme and host.

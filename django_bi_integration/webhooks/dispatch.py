@@ -18,7 +18,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseFailure
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -33,7 +33,6 @@ from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
 from django_bi_integration.webhooks.receive import parse
 from django_bi_integration.webhooks.receivers import MAX_DEATHS, Outcome, Receiver
 from django_bi_integration.webhooks.refusals import NotAnObject
-from django_bi_integration.webhooks.wake_up import wake_up
 
 logger = logging.getLogger(__name__)
 
@@ -138,23 +137,6 @@ def _first_batch(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
     work = accumulate(receivers.expected_ms(event) for event in events)
     size = max(1, sum(1 for _ in takewhile(lambda milliseconds: milliseconds <= COMMIT_MS, work)))
     return events[:size]
-
-
-def retry_failed(events: QuerySet[ReceivedEvent]) -> int:
-    """Make the failed ones among ``events`` due again, for the receivers that failed alone; return their number."""
-    with transaction.atomic():
-        failed = list(events.filter(status=Status.FAILED).select_for_update())
-        for event in failed:
-            event.receiver_results = receivers.dump(
-                {
-                    name: Outcome() if outcome.status == "failed" else outcome
-                    for name, outcome in receivers.load(event).items()
-                }
-            )
-            event.status, event.next_attempt_at, event.attempts = Status.PENDING, timezone.now(), 0
-            event.save(update_fields=["receiver_results", "status", "next_attempt_at", "attempts"])
-    transaction.on_commit(wake_up, robust=True)
-    return len(failed)
 
 
 def claim(size: int = BATCH, horizon: Horizon | None = None) -> list[ReceivedEvent]:

@@ -31,3 +31,13 @@ class Counter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value}"
+
+
+class Campus(models.Model):
+    """A row that goes with a registration."""
+
+    name = models.CharField(max_length=100)
+    registration = models.ForeignKey("django_bi_integration.WebhookRegistration", on_delete=models.CASCADE)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,64 @@
+"""Long lists: pages of their beginning, and "Select all" that selects what the page said, not what there is by now."""
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib.admin.helpers import ActionForm
+from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import QueryDict
+from django.utils.functional import cached_property
+
+
+class NewestOnly(Paginator):  # type: ignore[type-arg]  # takes an argument in the stubs only
+    """Pages of the first 10,000 rows: to count every row of a large table takes longer than to show a page of it."""
+
+    LIMIT = 10_000
+
+    @cached_property
+    def _count_to_one_more(self) -> int:
+        rows = cast("QuerySet[Model]", self.object_list)
+        return rows.order_by()[: self.LIMIT + 1].count()
+
+    @property
+    def count(self) -> int:
+        return min(self._count_to_one_more, self.LIMIT)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more rows."""
+        return self._count_to_one_more > self.LIMIT
+
+
+class SelectionForm(ActionForm):
+    """Remembers what "Select all" means on this page: how many rows it counted, and which one was the newest then."""
+
+    shown_count = forms.IntegerField(label="", required=False, widget=forms.HiddenInput)
+    shown_until = forms.CharField(label="", required=False, widget=forms.HiddenInput)
+
+
+def is_across(data: QueryDict) -> bool:
+    """Return whether "Select all" was chosen, by the admin's own reading of the form."""
+    return bool(forms.BooleanField(required=False).to_python(data.get("select_across")))
+
+
+def newest(rows: QuerySet[Any], arrival: str) -> str:
+    """Return the ``arrival`` of the newest row: what arrives later is not selected."""
+    found: Any = rows.order_by(f"-{arrival}").values_list(arrival, flat=True).first()
+    return found.isoformat() if hasattr(found, "isoformat") else str(found or "")
+
+
+def confirmed(rows: QuerySet[Any], data: QueryDict, arrival: str) -> list[Any]:
+    """Return the primary keys of the rows that "Select all" showed: no more than it counted, in the list's order.
+
+    Raises SuspiciousOperation if no page of ours sent the form.
+    """
+    count, until = data.get("shown_count", ""), data.get("shown_until", "")
+    try:
+        limit = min(int(count), NewestOnly.LIMIT) if count else NewestOnly.LIMIT
+        if until:
+            rows = rows.filter(**{f"{arrival}__lte": until})
+        return list(rows.values_list("pk", flat=True)[:limit])
+    except (ValueError, ValidationError) as error:
+        raise SuspiciousOperation("The selection is not one of ours.") from error

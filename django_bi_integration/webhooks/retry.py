@@ -1,0 +1,59 @@
+"""Run failed receivers again: make their events due."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.models.statements import Update, fields_of
+from django_bi_integration.webhooks import receivers
+from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
+from django_bi_integration.webhooks.receivers import Outcome
+from django_bi_integration.webhooks.wake_up import wake_up
+
+#: Events in one transaction.
+BATCH = 200
+
+Record = Callable[[list[ReceivedEvent]], object]
+Status = ReceivedEvent.Status
+
+
+def retry_failed(events: QuerySet[ReceivedEvent], *, record: Record | None = None) -> int:
+    """Make the failed events among ``events`` due again, only for the receivers that failed; return their number.
+
+    Commits batch by batch, so that nothing waits long for a lock; ``record`` is called with each batch and commits with
+    it. If an error ends this, the batches before it stay due.
+    """
+    failed = sorted(events.filter(status=Status.FAILED).order_by().values_list("pk", flat=True))
+    batches = [failed[start : start + BATCH] for start in range(0, len(failed), BATCH)]
+    count = sum(despite_conflicts(partial(_retry, batch, record)) for batch in batches)
+    transaction.on_commit(wake_up, robust=True)
+    return count
+
+
+def _retry(pks: list[int], record: Record | None) -> int:
+    with writing():
+        # Not the caller's queryset, which may join the registrations: locked, they would keep deliveries waiting.
+        rows = ReceivedEvent.objects.filter(pk__in=pks, status=Status.FAILED).defer("body", "conflicting_body")
+        failed = list(rows.order_by("pk").select_for_update())
+        for event in failed:
+            outcomes = {
+                name: Outcome() if outcome.status == "failed" else outcome
+                for name, outcome in receivers.load(event).items()
+            }
+            event.receiver_results = receivers.dump(outcomes)
+            event.status, event.next_attempt_at, event.attempts = Status.PENDING, timezone.now(), 0
+        if failed:
+            _update().execute(failed)
+            if record is not None:
+                record(failed)
+    return len(failed)
+
+
+@cache
+def _update() -> Update:
+    changed = fields_of(ReceivedEvent, "receiver_results", "status", "next_attempt_at", "attempts")
+    return Update(ReceivedEvent, changed, fields_of(ReceivedEvent, "id"))
