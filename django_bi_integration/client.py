@@ -26,6 +26,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import AuthBase
 
 import django_bi_integration
+from django_bi_integration import keys
 from django_bi_integration.conf import settings
 from django_bi_integration.events import Interview
 from django_bi_integration.exceptions import (
@@ -304,12 +305,10 @@ class _CutOff:
 
 
 def checked_key(raw: str) -> str:
-    """The key without what surrounds it; raises ValueError where it is blank or could not be sent in a header."""
-    key = raw.strip()
-    if not key:
-        raise ValueError("The key is blank.")
-    if not (key.isascii() and key.isprintable()):
-        raise ValueError("The key has characters that no HTTP header can carry.")
+    """Return the key without surrounding white space; raise ValueError if it cannot be a Partner API key."""
+    key = keys.checked_key(raw)
+    if not key.isascii():
+        raise ValueError("The key has characters that no HTTP header can carry. Copy it again.")
     return key
 
 

@@ -60,7 +60,7 @@ def test_the_same_key_twice_does_not_show_as_the_same():
     assert first != account("other").api_key_encrypted
 
 
-@pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel"])
+@pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel", "two words", f"Bearer {API_KEY}"])
 def test_a_key_that_no_header_could_carry_is_refused(raw):
     with pytest.raises(ValueError, match="The key"):
         BigInterviewAccount().set_api_key(raw)
