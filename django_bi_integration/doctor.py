@@ -24,7 +24,6 @@ from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from django_bi_integration import encryption
 from django_bi_integration.client import NoRedirectSession
 from django_bi_integration.exceptions import UndecryptableKey
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal, WebhookRegistration
@@ -286,19 +285,24 @@ def queue() -> Iterator[Finding]:
 
 
 def accounts() -> Iterator[Finding]:
-    """Can the API keys of Big Interview be decrypted?"""
-    usable = BigInterviewAccount.objects.usable()
+    """Can the API keys of Big Interview be decrypted, and does it accept them?"""
+    usable = list(BigInterviewAccount.objects.usable())
     unreadable = [account.subdomain for account in usable if not _is_readable(account)]
+    rejected = [account for account in usable if account.key_rejected_at]
     if unreadable:
         remedy = "Put the key that encrypted them back into ENCRYPTION_KEYS, or enter the API keys anew in the admin."
         yield Finding(Level.FAIL, "accounts", f"API keys cannot be decrypted: {', '.join(unreadable)}", remedy)
-    elif usable:
+    for account in rejected:
+        message = f"Big Interview rejects the API key of “{account}” since {account.key_rejected_at:%Y-%m-%d %H:%M} UTC"
+        remedy = "Copy the key again from Big Interview (your name, then “API Settings”) into the admin."
+        yield Finding(Level.FAIL, "accounts", message, remedy)
+    if usable and not unreadable and not rejected:
         yield Finding(Level.OK, "accounts", f"{len(usable)} API keys can be decrypted")
 
 
 def _is_readable(account: BigInterviewAccount) -> bool:
     try:
-        encryption.decrypt(account.api_key_encrypted)
+        account.decrypted_key()
     except UndecryptableKey:
         return False
     return True
