@@ -42,6 +42,8 @@ BROKER_PATIENCE = 5.0
 WORKER_PATIENCE = 1.0
 #: Longer than cron, which comes every minute, leaves an event to wait.
 LATE = timedelta(minutes=5)
+#: For so long a conflict is reported after its event's latest delivery.
+CONFLICTS_MATTER = timedelta(days=30)
 #: What two machines' clocks may differ by.
 CLOCK_TOLERANCE = timedelta(minutes=1)
 
@@ -71,7 +73,7 @@ def examine(url: str | None = None) -> Iterator[Finding]:
     database = tables()
     yield database
     if database.level is Level.OK:
-        for question in (stored_settings, registrations, refusals, queue, accounts, clocks):
+        for question in (stored_settings, registrations, refusals, queue, conflicts, accounts, clocks):
             yield from question()
 
 
@@ -282,6 +284,22 @@ def queue() -> Iterator[Finding]:
     if failed := ReceivedEvent.objects.filter(status=ReceivedEvent.Status.FAILED).count():
         remedy = "Look at Received events in the admin: each receiver's error is there."
         yield Finding(Level.WARN, "queue", f"{failed} events have failed", remedy)
+
+
+def conflicts() -> Iterator[Finding]:
+    """Was another body delivered under the id of an event, which is then not dispatched?"""
+    # Not by the time of receipt: a forged event may wait long for the genuine one of its id.
+    since = timezone.now() - CONFLICTS_MATTER
+    if count := ReceivedEvent.objects.conflicting().filter(last_delivery_at__gte=since).count():
+        days = CONFLICTS_MATTER.days
+        message = (
+            f"{count} events had another body delivered under their id in the last {days} days; it is not dispatched"
+        )
+        remedy = (
+            "Filter Received events by “with conflicts” in the admin and compare the two bodies. If the key has leaked,"
+            " see “When a key has leaked” in the documentation."
+        )
+        yield Finding(Level.WARN, "conflicts", message, remedy)
 
 
 def accounts() -> Iterator[Finding]:
