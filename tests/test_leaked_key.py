@@ -3,22 +3,27 @@
 import html
 import json
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from random import Random
 
 import pytest
+import time_machine
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 
 from django_bi_integration import signals
-from django_bi_integration.models import ObjectState, ReceivedEvent
+from django_bi_integration.models import BigInterviewAccount, ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received, interview_updated
 from django_bi_integration.webhooks.dispatch import claim, dispatch, dispatch_pending
 from tests.deliveries import Recorder, big_interview, deliver, interview_event, stored, subscribed
+from tests.partner_api import API_KEY, answer, partner_api
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -355,3 +360,134 @@ class TestRebuilding:
             "0 objects, 0 changed, 0 removed; 0 events are no longer stale.",
             "1 states have no event left and stay as they are.",
         ]
+
+
+def runbook():
+    """The code of the section in the documentation, in one piece."""
+    page = (Path(__file__).parent.parent / "docs/security.md").read_text()
+    (section,) = re.findall(r"^## When a key has leaked\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    return "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+
+
+def interview(number, title, at):
+    """An interview as the Partner API lists it."""
+    return {"id": number, "title": title, "created_at": at, "updated_at": at}
+
+
+@time_machine.travel("2026-05-03T12:00:00Z", tick=True)
+def test_the_steps_after_a_leak_repair_what_it_did(settings):
+    """The code of the documentation, after an attack of every kind."""
+    to = big_interview()
+    to.name = "Career centre"
+    to.save()
+    send(
+        to,
+        interview_event("1", interview="1", at="2026-04-30T10:00:00Z"),
+        # Forged: the id of the next event; a time from the future; a deletion; an interview that does not exist.
+        interview_event("2", interview="2", at="2026-05-01T10:00:00Z").replace(b"Top 10 Questions", b"Forged"),
+        interview_event("f1", interview="1", at="9998-01-01T00:00:00Z"),
+        interview_event("f2", "interview.deleted", interview="3"),
+        interview_event("f3", interview="666"),
+    )
+    dispatch_pending()
+    genuine = {
+        "2": interview_event("2", "interview.created", interview="4", at="2026-05-02T10:00:00Z"),
+        "3": interview_event("3", interview="1", at="2026-05-02T11:00:00Z"),
+        "4": interview_event("4", interview="3", at="2026-05-02T12:00:00Z"),
+    }
+    send(to, *genuine.values())
+    dispatch_pending()
+    listed = [interview(1, "x", "2026-05-02T11:00:00Z"), interview(3, "x", "2026-05-02T12:00:00Z")]
+    listed += [interview(4, "x", "2026-05-02T10:00:00Z")]
+    recorder = Recorder()
+    with partner_api(answer(200, {"interviews": listed})) as api, subscribed(event_received, recorder):
+        settings.BI_INTEGRATION = {"BASE_URL": api.url}
+        account = BigInterviewAccount(subdomain="xyz")
+        account.set_api_key(API_KEY)
+        account.save()
+        names = {"new_key": "0" * 32}
+        exec(compile(runbook(), "docs/security.md", "exec"), names)
+        dispatch_pending()
+    assert deliver(to).status_code == 401
+    assert {event.vendor_event_id: bytes(event.body) for event in ReceivedEvent.objects.all()} == {
+        "1": interview_event("1", interview="1", at="2026-04-30T10:00:00Z"),
+        **genuine,
+    }
+    assert sorted((call["event"].vendor_event_id, call["event"].is_stale) for call in recorder.calls) == [
+        ("2", False),
+        ("3", False),
+        ("4", False),
+    ]
+    states = ObjectState.objects.order_by("object_id").values_list("object_id", "newest_event__vendor_event_id")
+    assert list(states) == [("1", "3"), ("3", "4"), ("4", "2")]
+    assert not ObjectState.objects.filter(is_deleted=True).exists()
+    assert not ReceivedEvent.objects.conflicting().exists()
+
+
+class TestBesideWorkers:
+    def test_an_object_that_a_worker_is_at_comes_last_and_is_waited_for(self):
+        """The others are done meanwhile, and what the worker makes of its event counts."""
+        if connection.vendor == "sqlite":
+            pytest.skip("SQLite has one writer at a time anyway")
+        to = big_interview()
+        send(to, *(interview_event(str(number), interview=str(number)) for number in range(5)))
+        dispatch_pending()
+        ObjectState.objects.update(data=None)
+        send(to, interview_event("new", interview="3", at="2026-05-01T10:00:00Z").replace(b"Top 10 Questions", b"New"))
+        is_at_it, go_on = threading.Event(), threading.Event()
+
+        def receiver(**arguments):
+            is_at_it.set()
+            assert go_on.wait(60)
+
+        counts = {}
+        with subscribed(event_received, receiver):
+            worker = in_thread(dispatch_pending)
+            assert is_at_it.wait(60)
+            rebuilding = in_thread(lambda: counts.update(rebuild()))
+            wait_until(lambda: ObjectState.objects.filter(data__isnull=False).count() == 4)
+            assert rebuilding.is_alive()
+            go_on.set()
+            worker.join(60)
+            rebuilding.join(60)
+        assert counts["objects"] == 5
+        assert ObjectState.objects.get(object_id="3").data["title"] == "New"
+
+    def test_rebuilding_again_and_again_disturbs_no_dispatch(self):
+        """Each receiver runs once for each event, and the states are those that the workers alone would make."""
+        to = big_interview()
+        calls = []
+
+        def receiver(event, **arguments):
+            calls.append(event.vendor_event_id)
+
+        is_over = threading.Event()
+
+        def keep_rebuilding():
+            while not is_over.is_set():
+                rebuild("--replay")
+
+        with subscribed(event_received, receiver):
+            rebuilding = in_thread(keep_rebuilding)
+            for number in range(60):
+                send(to, interview_event(str(number), interview=str(number % 4), at=f"2026-05-01T10:{number:02}:00Z"))
+                if number % 10 == 9:
+                    dispatch_pending()
+            wait_until(lambda: dispatch_pending() is not None and not ReceivedEvent.objects.filter(status="pending"))
+            is_over.set()
+            rebuilding.join(60)
+        assert sorted(map(int, set(calls))) == list(range(60))
+        assert len(calls) == 60
+        assert sorted(state.newest_at.minute for state in ObjectState.objects.all()) == [56, 57, 58, 59]
+
+
+def in_thread(call):
+    def run():
+        try:
+            call()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
