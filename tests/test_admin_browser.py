@@ -1,11 +1,13 @@
 """An administrator in a real browser: from the choice of the vendor to the first event."""
 
+from datetime import timedelta
+
 import pytest
 from playwright.sync_api import expect
 
 from django_bi_integration.models import Refusal, WebhookRegistration
 from django_bi_integration.webhooks.dispatch import dispatch_pending
-from tests.deliveries import KEY, deliver, deliver_completion, innovative_educators, stored
+from tests.deliveries import KEY, big_interview, deliver, deliver_completion, innovative_educators, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -86,3 +88,29 @@ def test_a_refusal_with_many_hops_fits_its_pages(admin, live_server, width):
         assert admin.evaluate(TOO_WIDE) == []
     admin.get_by_role("link", name="All refusals of this registration").click()
     expect(admin.get_by_text("203.0.113.9, 192.0.2.10 → 10.0.0.5")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_previous_key_is_ended_by_a_button_that_needs_no_javascript(
+    browser, live_server, client, admin_user, width
+):
+    """And the Enter key in the form saves it, as ever: the button belongs to another form."""
+    registration = big_interview()
+    registration.set_key("0" * 32, overlap=timedelta(days=1))
+    registration.save()
+    client.force_login(admin_user)
+    page = browser.new_context(java_script_enabled=False, viewport={"width": width, "height": 900}).new_page()
+    session = client.cookies["sessionid"].value
+    page.context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    address = f"{live_server.url}/admin/django_bi_integration/webhookregistration/{registration.pk}/change/"
+    page.goto(address)
+    page.get_by_label("Name:").fill("Careers")
+    page.get_by_label("Name:").press("Enter")
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    assert deliver(registration, key=KEY).status_code == 200
+    page.goto(address)
+    page.get_by_role("button", name="End the previous key now").click()
+    expect(page.get_by_text("The previous key does not work any more.")).to_be_visible()
+    assert deliver(registration, key=KEY).status_code == 401
+    assert WebhookRegistration.objects.get().name == "Careers"
+    page.context.close()
