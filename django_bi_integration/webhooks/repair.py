@@ -4,7 +4,7 @@ Both are safe while workers run: the object's row is locked as a worker locks it
 meanwhile is taken from it, so that its transaction is rolled back.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
@@ -54,8 +54,7 @@ def _swap(pk: int) -> ReceivedEvent | None:
         arrival = arrival_of(event.registration, body, reading, event.origin, event.last_delivery_at)
         event.body, event.conflicting_body, event.conflicts = body, former, 0
         despite_values(arrival, partial(_store_swapped, event))
-        for state in states:
-            _rebuild(state, replay=False, removes=state.key != event.object_key)
+        _rebuild_all(states, replay=False, removes=True)
     return event
 
 
@@ -136,12 +135,10 @@ def _rebuild_batch(keys: list[UUID], **options: Any) -> Counter[str]:
 def _rebuild_locked(
     keys: list[UUID], *, skip_locked: bool, replay: bool, removes: bool, dry_run: bool
 ) -> tuple[Counter[str], set[UUID]]:
-    counts: Counter[str] = Counter()
     with writing():
         _ensure_states(keys)
         states = _lock(keys, skip_locked=skip_locked)
-        for state in states:
-            counts.update(_rebuild(state, replay=replay, removes=removes))
+        counts = _rebuild_all(states, replay=replay, removes=removes)
         if dry_run:
             transaction.set_rollback(True)
     return counts, {state.key for state in states}
@@ -159,10 +156,21 @@ def _ensure_states(keys: Collection[UUID]) -> None:
     ObjectState.objects.bulk_create([made[key] for key in sorted(made)], ignore_conflicts=True)
 
 
-def _rebuild(state: ObjectState, *, replay: bool, removes: bool) -> Counter[str]:
-    """Recompute a state, which is locked, and store it."""
-    events = ReceivedEvent.objects.filter(object_key=state.key).defer("body", "conflicting_body")
-    remaining = sorted(events, key=lambda event: event.vendor_order)
+def _rebuild_all(states: list[ObjectState], *, replay: bool, removes: bool) -> Counter[str]:
+    """Recompute states, which are locked, and store them."""
+    events: dict[UUID | None, list[ReceivedEvent]] = defaultdict(list)
+    keys = [state.key for state in states]
+    # Of the bodies only the latest is read: somebody may have sent many, and large ones.
+    for event in ReceivedEvent.objects.filter(object_key__in=keys).defer("body", "conflicting_body"):
+        events[event.object_key].append(event)
+    counts: Counter[str] = Counter()
+    for state in states:
+        remaining = sorted(events[state.key], key=lambda event: event.vendor_order)
+        counts.update(_rebuild(state, remaining, replay=replay, removes=removes))
+    return counts
+
+
+def _rebuild(state: ObjectState, remaining: list[ReceivedEvent], *, replay: bool, removes: bool) -> Counter[str]:
     if removes and not remaining:
         state.delete()
         return Counter(objects=1, removed=1)
