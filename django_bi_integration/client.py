@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +25,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import AuthBase
 
 import django_bi_integration
+from django_bi_integration import keys
 from django_bi_integration.conf import settings
 from django_bi_integration.events import Interview
 from django_bi_integration.exceptions import (
@@ -41,6 +42,8 @@ from django_bi_integration.text import clean, read_object
 from django_bi_integration.vendors.base import as_flag, as_mapping, as_moment, as_text
 from django_bi_integration.vendors.big_interview import read_interview
 
+#: Where an anonymous user is made.
+ANONYMOUS = "/api/users/anonymous"
 #: How often a call is made that may be made again, and the wait before the second time, in seconds.
 TRIES = 3
 FIRST_WAIT = 0.3
@@ -93,6 +96,7 @@ class PartnerClient:
     ``base_url`` is the organisation's host with its scheme. A call takes ``budget`` seconds at most, its repetitions
     included; the default is the setting ``API_BUDGET_SECONDS``. ``encoding`` is how names are sent, "json" or
     "form"; the default is ``API_ENCODING``. ``transport`` takes the place of the network, as an adapter of requests.
+    ``on_key_answer`` is called with each answer that says whether the API accepts the key: True or False.
     Raises ValueError for a key that is blank or could not be sent in a header.
 
     Every method raises a PartnerAPIError: KeyRefused, UnknownUser, InvalidAttributes, RateLimited, Unavailable or
@@ -107,12 +111,14 @@ class PartnerClient:
         budget: float | None = None,
         encoding: str | None = None,
         transport: BaseAdapter | None = None,
+        on_key_answer: Callable[[bool], None] | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._auth = _BareKey(checked_key(api_key))
         self.budget = budget or float(settings.API_BUDGET_SECONDS)
         self.encoding = encoding or settings.API_ENCODING
         self.transport = transport
+        self._on_key_answer = on_key_answer or (lambda accepted: None)
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("A client holds the API key: no cache and no message may hold it. Keep the account instead.")
@@ -137,7 +143,7 @@ class PartnerClient:
 
         Each call makes another user, so it is made once.
         """
-        return _read_user(*self._call("POST", "/api/users/anonymous", {}, tries=1))
+        return _read_user(*self._call("POST", ANONYMOUS, {}, tries=1))
 
     def tracks(self, partner_id: str) -> list[Track]:
         """The track guides, with what the user has done of them."""
@@ -165,12 +171,23 @@ class PartnerClient:
         deadline = time.monotonic() + self.budget
         for number in count(1):
             try:
-                return _understand(*self._exchange(method, path, details, deadline), self._auth)
+                answer = _understand(*self._exchange(method, path, details, deadline), self._auth)
+            except KeyRefused as refusal:
+                # A 403 for an anonymous user may mean that Big Interview has not approved of such users.
+                if path != ANONYMOUS or refusal.status == 401:
+                    self._on_key_answer(False)
+                raise
+            except (UnknownUser, InvalidAttributes):
+                self._on_key_answer(True)
+                raise
             except TemporaryFailure as failure:
                 wait = _back_off(number) if failure.retry_after is None else failure.retry_after
                 # What is left after the wait has to be worth a try.
                 if number >= tries or wait > (deadline - time.monotonic()) / 2:
                     raise
+            else:
+                self._on_key_answer(True)
+                return answer
             time.sleep(wait)
         raise AssertionError  # count() does not end
 
@@ -303,12 +320,10 @@ class _CutOff:
 
 
 def checked_key(raw: str) -> str:
-    """The key without what surrounds it; raises ValueError where it is blank or could not be sent in a header."""
-    key = raw.strip()
-    if not key:
-        raise ValueError("The key is blank.")
-    if not (key.isascii() and key.isprintable()):
-        raise ValueError("The key has characters that no HTTP header can carry.")
+    """Return the key without surrounding white space; raise ValueError if it cannot be a Partner API key."""
+    key = keys.checked_key(raw)
+    if not key.isascii():
+        raise ValueError("The key has characters that no HTTP header can carry. Copy it again.")
     return key
 
 

@@ -20,7 +20,6 @@ from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from django_bi_integration import encryption
 from django_bi_integration.client import NoRedirectSession
 from django_bi_integration.exceptions import UndecryptableKey
 from django_bi_integration.findings import Finding, Level, within
@@ -41,6 +40,8 @@ DATABASE_CLOCKS = {
     "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
     "mysql": "SELECT unix_timestamp(sysdate(6))",
 }
+#: For so long a conflict is reported after its event's latest delivery.
+CONFLICTS_MATTER = timedelta(days=30)
 
 
 def examine(url: str | None = None) -> Iterator[Finding]:
@@ -52,7 +53,7 @@ def examine(url: str | None = None) -> Iterator[Finding]:
     database = tables()
     yield database
     if database.level is Level.OK:
-        for question in (stored_settings, registrations, refusals, queue, accounts, clocks):
+        for question in (stored_settings, registrations, refusals, queue, conflicts, accounts, clocks):
             yield from question()
 
 
@@ -225,20 +226,41 @@ def queue() -> Iterator[Finding]:
         yield Finding(Level.WARN, "queue", f"{failed} events have failed", remedy)
 
 
+def conflicts() -> Iterator[Finding]:
+    """Was another body delivered under the id of an event, which is then not dispatched?"""
+    # Not by the time of receipt: a forged event may wait long for the genuine one of its id.
+    since = timezone.now() - CONFLICTS_MATTER
+    if count := ReceivedEvent.objects.conflicting().filter(last_delivery_at__gte=since).count():
+        days = CONFLICTS_MATTER.days
+        message = (
+            f"{count} events had another body delivered under their id in the last {days} days; it is not dispatched"
+        )
+        remedy = (
+            "Filter Received events by “with conflicts” in the admin and compare the two bodies. If the key has leaked,"
+            " see “When a key has leaked” in the documentation."
+        )
+        yield Finding(Level.WARN, "conflicts", message, remedy)
+
+
 def accounts() -> Iterator[Finding]:
-    """Can the API keys of Big Interview be decrypted?"""
-    usable = BigInterviewAccount.objects.usable()
+    """Can the API keys of Big Interview be decrypted, and does it accept them?"""
+    usable = list(BigInterviewAccount.objects.usable())
     unreadable = [account.subdomain for account in usable if not _is_readable(account)]
+    rejected = [account for account in usable if account.key_rejected_at]
     if unreadable:
         remedy = "Put the key that encrypted them back into ENCRYPTION_KEYS, or enter the API keys anew in the admin."
         yield Finding(Level.FAIL, "accounts", f"API keys cannot be decrypted: {', '.join(unreadable)}", remedy)
-    elif usable:
+    for account in rejected:
+        message = f"Big Interview rejects the API key of “{account}” since {account.key_rejected_at:%Y-%m-%d %H:%M} UTC"
+        remedy = "Copy the key again from Big Interview (your name, then “API Settings”) into the admin."
+        yield Finding(Level.FAIL, "accounts", message, remedy)
+    if usable and not unreadable and not rejected:
         yield Finding(Level.OK, "accounts", f"{len(usable)} API keys can be decrypted")
 
 
 def _is_readable(account: BigInterviewAccount) -> bool:
     try:
-        encryption.decrypt(account.api_key_encrypted)
+        account.decrypted_key()
     except UndecryptableKey:
         return False
     return True

@@ -4,6 +4,7 @@ BIIntegrationError
 ├── RetryLater             raised by a receiver: run me again later
 ├── GiveUp                 raised by a receiver: do not run me again
 ├── UndecryptableKey       a stored API key cannot be read with the encryption keys that there are
+│   └── KeyOfAnotherAccount  it was entered for another subdomain
 ├── PartnerAPIError        Big Interview's Partner API did not do what it was asked
 │   ├── KeyRefused         it refused the API key
 │   ├── InvalidAttributes  it refused a name, an e-mail address or a partner id
@@ -55,6 +56,10 @@ class GiveUp(BIIntegrationError):
 
 class UndecryptableKey(BIIntegrationError):
     """A stored API key was encrypted with a key that is neither in ``ENCRYPTION_KEYS`` nor Django's secret key."""
+
+
+class KeyOfAnotherAccount(UndecryptableKey):
+    """A stored API key was entered for another subdomain, so it is not sent to this one. Enter the key again."""
 
 
 class PartnerAPIError(BIIntegrationError):

@@ -8,6 +8,10 @@ Every receiver is called with
 
 and ``signal``, as with every Django signal. Take ``**kwargs`` too: arguments may be added.
 
+``event_conflicted`` is sent with ``sender``, the model class ``ReceivedEvent``, and ``event``, once that delivery is
+counted and committed. Its receivers run in the vendor's request, so keep them short; one that raises is logged and
+changes nothing.
+
 Receivers of the three signals of single sign-on run in the student's request, so keep them short; one that raises
 is logged and changes nothing. They are called with ``sender``, the model class ``SSOSession``, and ``session``.
 """
@@ -23,6 +27,7 @@ from django_bi_integration.events import (
 
 __all__ = [
     "course_completed",
+    "event_conflicted",
     "event_received",
     "interview_created",
     "interview_deleted",
@@ -42,6 +47,9 @@ interview_deleted = Signal()
 course_completed = Signal()
 #: Any event at all, those above and unknown ones alike.
 event_received = Signal()
+
+#: Another body was delivered under the id of a stored event: a mistake of the vendor's, or a forgery.
+event_conflicted = Signal()
 
 #: A student is about to be sent to Big Interview.
 sso_launched = Signal()

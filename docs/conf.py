@@ -22,7 +22,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 # A reference that leads nowhere is an error, save those to others' code: the build asks nothing of the network.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r"(collections|datetime|ipaddress|django|requests)\..+")]
+nitpick_ignore_regex = [("py:class", r"(collections|datetime|ipaddress|django|requests|uuid)\..+")]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"django-bi-integration {version}"

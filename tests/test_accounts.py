@@ -11,7 +11,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from django_bi_integration.exceptions import NoAccount, UndecryptableKey
+from django_bi_integration import sso
+from django_bi_integration.exceptions import KeyRefused, NoAccount, UndecryptableKey
 from django_bi_integration.models import BigInterviewAccount, SSOSession
 from tests.partner_api import API_KEY, answer, partner_api
 
@@ -60,7 +61,7 @@ def test_the_same_key_twice_does_not_show_as_the_same():
     assert first != account("other").api_key_encrypted
 
 
-@pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel"])
+@pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel", "two words", f"Bearer {API_KEY}"])
 def test_a_key_that_no_header_could_carry_is_refused(raw):
     with pytest.raises(ValueError, match="The key"):
         BigInterviewAccount().set_api_key(raw)
@@ -185,9 +186,121 @@ def test_a_subdomain_in_capitals_is_lowered_in_the_form_too(admin_client):
 
 def test_saving_without_a_key_keeps_it_and_asks_nobody(admin_client, api):
     made = account()
-    admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain="abc"))
-    assert usable(BigInterviewAccount.objects.get(subdomain="abc"))
+    admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain=" XYZ ", is_default="on"))
+    assert usable(BigInterviewAccount.objects.get(subdomain="xyz", is_default=True))
     assert api.requests == []
+
+
+def test_another_subdomain_is_another_host_and_needs_the_key_again(admin_client, api):
+    """Whoever may change an account could have its key sent to a host of theirs."""
+    made = account()
+    page = admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain="abc"))
+    assert "The stored key belongs to “xyz” and is sent to no other host. Enter the key of “abc”." in texts(page)
+    assert BigInterviewAccount.objects.get().subdomain == "xyz"
+    admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain="abc", api_key=API_KEY[::-1]))
+    assert BigInterviewAccount.objects.get().subdomain == "abc"
+    assert [request.headers["authorization"] for request in api.requests] == [API_KEY[::-1]]
+
+
+def test_a_subdomain_that_came_past_the_form_does_not_get_the_key(admin_client, api):
+    made = account()
+    BigInterviewAccount.objects.filter(pk=made.pk).update(subdomain="abc")
+    made.refresh_from_db()
+    with pytest.raises(UndecryptableKey, match="not entered for the subdomain 'abc'"):
+        made.client().check_key()
+    assert api.requests == []
+    assert "entered for another subdomain, so it is not used" in texts(admin_client.get(LIST))
+    BigInterviewAccount.objects.filter(pk=made.pk).update(subdomain="xyz")
+    assert usable(BigInterviewAccount.objects.get())
+
+
+def test_a_key_moved_from_one_account_to_another_is_of_no_use(api):
+    """By whoever can write to the database, or by a fixture."""
+    other = BigInterviewAccount.objects.create(subdomain="abc", api_key_encrypted=account().api_key_encrypted)
+    with pytest.raises(UndecryptableKey):
+        other.client()
+
+
+def test_a_rotation_keeps_the_subdomain_that_a_key_belongs_to(settings):
+    keys(settings, OLD)
+    account()
+    keys(settings, NEW, OLD)
+    BigInterviewAccount.objects.update(subdomain="abc")
+    call_command("bi_rotate_keys", stdout=StringIO())
+    with pytest.raises(UndecryptableKey):
+        BigInterviewAccount.objects.get().client()
+
+
+def test_another_base_url_is_the_developers_and_needs_no_new_key(settings):
+    made = account()
+    settings.BI_INTEGRATION = {"BASE_URL": "https://{org}.biginterviewmedical.com"}
+    assert usable(made)
+
+
+def test_a_key_needs_the_subdomain_that_it_belongs_to():
+    with pytest.raises(ValueError, match="set it first"):
+        BigInterviewAccount().set_api_key(API_KEY)
+
+
+def key_state(admin_client):
+    return re.search(r'class="field-key_state">([^<]*)<', admin_client.get(LIST).content.decode())[1]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_key_is_shown_as_rejected_until_it_is_accepted_again(admin_client, api, status):
+    made = account()
+    check = {"action": "check_keys", "_selected_action": made.pk}
+    api.scripts[:] = [answer(status)]
+    admin_client.post(LIST, check)
+    shown = key_state(admin_client)
+    assert re.fullmatch(r"rejected by Big Interview since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown)
+    first = BigInterviewAccount.objects.get().key_rejected_at
+    admin_client.post(LIST, check)
+    assert BigInterviewAccount.objects.get().key_rejected_at == first, "since the first rejection"
+    api.scripts[:] = [answer(503)]
+    admin_client.post(LIST, check)
+    assert key_state(admin_client) == shown, "an outage says nothing about the key"
+    api.scripts[:] = [answer(404, {"error": {"message": "no such user"}})]
+    admin_client.post(LIST, check)
+    assert key_state(admin_client) == "set"
+
+
+def test_a_new_key_is_not_the_one_that_was_rejected(admin_client, api):
+    made = account()
+    api.scripts[:] = [answer(401)]
+    admin_client.post(LIST, {"action": "check_keys", "_selected_action": made.pk})
+    api.scripts[:] = [answer(503)]
+    admin_client.post(f"{LIST}{made.pk}/change/", form(api_key=API_KEY[::-1]))
+    assert key_state(admin_client) == "set"
+
+
+def test_a_launch_notes_that_the_key_is_rejected(api, django_user_model):
+    account()
+    user = django_user_model.objects.create_user("student", "s@example.edu", first_name="A", last_name="B")
+    api.scripts[:] = [answer(401)]
+    with pytest.raises(KeyRefused):
+        sso.start(user)
+    assert BigInterviewAccount.objects.get().key_rejected_at is not None
+
+
+def test_an_answer_about_a_former_key_says_nothing_of_the_new_one(api):
+    made = account()
+    client = made.client()
+    made.set_api_key(API_KEY[::-1])
+    made.save()
+    api.scripts[:] = [answer(401)]
+    with pytest.raises(KeyRefused):
+        client.check_key()
+    assert BigInterviewAccount.objects.get().key_rejected_at is None
+
+
+def test_a_visitor_whom_big_interview_does_not_let_in_says_nothing_of_the_key(api):
+    """403 may mean that it has not approved of anonymous users."""
+    made = account()
+    api.scripts[:] = [answer(403)]
+    with pytest.raises(KeyRefused):
+        made.client().create_anonymous_user()
+    assert BigInterviewAccount.objects.get().key_rejected_at is None
 
 
 def test_an_account_without_a_key_is_kept_with_a_warning(admin_client):

@@ -85,9 +85,25 @@ def test_a_mistake_in_the_form_does_not_show_the_key(admin_client):
 
 
 def test_a_key_that_looks_cut_is_kept_with_a_warning(admin_client):
-    page = admin_client.post(f"{ADD}?vendor=big_interview", form(key="abc"), follow=True)
+    page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=KEY[:-1]), follow=True)
     assert "32 characters" in texts(page)
-    assert WebhookRegistration.objects.get().check_key("abc")
+    assert WebhookRegistration.objects.get().check_key(KEY[:-1])
+
+
+@pytest.mark.parametrize(
+    ("pasted", "message"),
+    [
+        (f"Bearer {KEY}", "“Bearer” is not part of it. Paste only what follows it."),
+        (f"Authorization: {KEY}", "“Authorization:” is not part of it"),
+        (f"{KEY[:16]} {KEY[16:]}", "The key contains white space."),
+        ("short", "The key has fewer than 16 characters, so strangers could guess it."),
+    ],
+)
+def test_what_cannot_be_the_key_is_an_error_that_explains_the_fix(admin_client, pasted, message):
+    page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=pasted), follow=True)
+    assert message in html.unescape(texts(page))
+    assert not WebhookRegistration.objects.exists()
+    assert KEY not in page.content.decode()
 
 
 def test_a_registration_that_lets_nobody_in_is_kept_with_a_warning(admin_client):
@@ -106,12 +122,12 @@ def test_the_key_field_of_a_registration_with_a_key_takes_a_new_one(admin_client
     assert "New key" not in texts(admin_client.get(ADD, {"vendor": "big_interview"}))
 
 
-def test_a_new_key_may_overlap_with_the_former(admin_client):
+def test_a_new_key_may_overlap_with_the_previous_one(admin_client):
     made = big_interview()
     page = url(WebhookRegistration, "change", made.pk)
     admin_client.post(page, form(key="0" * 32, overlap="7"))
     assert [deliver(made, key=key).status_code for key in (KEY, "0" * 32)] == [200, 200]
-    assert "set; the former key works until" in texts(admin_client.get(page))
+    assert "set; the previous key works until" in texts(admin_client.get(page))
 
 
 def test_saving_without_a_key_keeps_the_key_and_the_vendor(admin_client):

@@ -1,6 +1,7 @@
 """An administrator in a real browser: from the choice of the vendor to the first event."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -8,7 +9,7 @@ from playwright.sync_api import expect
 from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
 from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.admin_pages import failed_events
-from tests.deliveries import KEY, deliver, deliver_completion, innovative_educators, stored
+from tests.deliveries import KEY, big_interview, deliver, deliver_completion, innovative_educators, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -109,3 +110,29 @@ def test_an_event_with_long_ids_fits_its_page(admin, live_server, width):
     admin.goto(f"{live_server.url}/admin/django_bi_integration/receivedevent/{stored().pk}/change/")
     assert admin.evaluate("document.documentElement.scrollWidth") <= width
     assert admin.evaluate(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_previous_key_is_ended_by_a_button_that_needs_no_javascript(
+    browser, live_server, client, admin_user, width
+):
+    """And the Enter key in the form saves it, as ever: the button belongs to another form."""
+    registration = big_interview()
+    registration.set_key("0" * 32, overlap=timedelta(days=1))
+    registration.save()
+    client.force_login(admin_user)
+    page = browser.new_context(java_script_enabled=False, viewport={"width": width, "height": 900}).new_page()
+    session = client.cookies["sessionid"].value
+    page.context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    address = f"{live_server.url}/admin/django_bi_integration/webhookregistration/{registration.pk}/change/"
+    page.goto(address)
+    page.get_by_label("Name:").fill("Careers")
+    page.get_by_label("Name:").press("Enter")
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    assert deliver(registration, key=KEY).status_code == 200
+    page.goto(address)
+    page.get_by_role("button", name="End the previous key now").click()
+    expect(page.get_by_text("The previous key does not work any more.")).to_be_visible()
+    assert deliver(registration, key=KEY).status_code == 401
+    assert WebhookRegistration.objects.get().name == "Careers"
+    page.context.close()

@@ -55,6 +55,8 @@ def test_bi_register_takes_other_addresses_in_either_form():
         (["--allow", "0.0.0.0/0"], "a large part of the internet"),
         (["--allow", "10.0.0.0/24"], "overlaps the trusted proxy “10.0.0.5”"),
         (["--key", " "], "The key is blank. Copy it from Big Interview's API Settings."),
+        (["--key", f"Bearer {KEY}"], "“Bearer” is not part of it"),
+        (["--key", "short"], "fewer than 16 characters"),
         (["--name", ""], "This field cannot be blank."),
         (["--vendor", "nobody"], "invalid choice"),
     ],

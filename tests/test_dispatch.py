@@ -1023,8 +1023,8 @@ def test_after_its_time_a_task_starts_no_further_receiver(was_unfinished, batche
 
 def test_a_body_is_read_once_however_often_a_batch_ends_early(clock, monkeypatch):
     monkeypatch.setattr(dispatch, "COMMIT_MS", 10_000)
-    parse, read = dispatch.parse, []
-    monkeypatch.setattr(dispatch, "parse", lambda body: (read.append(body), parse(body))[1])
+    data_of, read = dispatch.data_of, []
+    monkeypatch.setattr(dispatch, "data_of", lambda event: (read.append(event), data_of(event))[1])
     to = big_interview()
 
     def slow(**arguments):

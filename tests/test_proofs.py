@@ -48,8 +48,9 @@ def test_the_key_bare_lets_in(key):
 
 def test_a_key_beyond_ascii_is_compared_by_its_bytes():
     """Servers hand headers over as Latin-1 text of what were UTF-8 bytes."""
-    to = registration(key="schlüssel")
-    assert deliver(to, key="schlüssel".encode().decode("latin-1")).status_code == 200
+    key = "schlüsselschlüssel"
+    to = registration(key=key)
+    assert deliver(to, key=key.encode().decode("latin-1")).status_code == 200
 
 
 def test_the_key_is_stored_as_a_digest_alone():
@@ -64,6 +65,33 @@ def test_the_key_is_stored_as_a_digest_alone():
 def test_a_key_that_no_header_can_carry_is_refused(blank):
     with pytest.raises(ValueError, match="key"):
         registration().set_key(blank)
+
+
+@pytest.mark.parametrize(
+    ("pasted", "message"),
+    [
+        *((f"{scheme} {KEY}", f"“{scheme}” is not part of it") for scheme in ("Bearer", "token", "Basic", "KEY")),
+        *((f"{scheme} {KEY}", f"“{scheme}” is not part of it") for scheme in ("ApiKey", "Api-Key", "Key:")),
+        (f"Authorization:{KEY}", "“Authorization:” is not part of it"),
+        (f"authorization: Bearer\t{KEY}", "“authorization: Bearer” is not part of it"),
+        (f"{KEY[:20]} {KEY[20:]}", "white space"),
+        ("short", "fewer than 16 characters"),
+        (KEY[:15], "fewer than 16 characters"),
+    ],
+)
+def test_what_cannot_be_a_key_is_an_error_that_explains_the_fix(pasted, message):
+    to = registration()
+    with pytest.raises(ValueError, match=message) as error:
+        to.set_key(pasted)
+    assert KEY[:15] not in str(error.value)
+    assert to.check_key(KEY)
+
+
+@pytest.mark.parametrize("unusual", ["Bearer" + KEY, "keyring-of-the-year", "a:b/c=d+e.f~g_h-i", "x" * 16])
+def test_an_unusual_key_may_be_right(unusual):
+    """Another organisation's may look otherwise: the warning of the form is enough."""
+    to = registration(key=f" {unusual}\n")
+    assert deliver(to, key=unusual).status_code == 200
 
 
 def test_the_former_key_works_until_its_overlap_ends():
@@ -158,13 +186,13 @@ def test_a_change_is_no_error_of_the_databases():
 def test_a_new_key_costs_no_more_within_its_overlap_and_after(django_assert_num_queries):
     connection.close()  # one that lasts is told the statement once
     to = big_interview()
-    to.set_key("another", overlap=timedelta(days=1))
+    to.set_key("another" * 4, overlap=timedelta(days=1))
     to.save()
     for event, moment in enumerate([timedelta(0), timedelta(days=2)]):
         with time_machine.travel(timezone.now() + moment):
-            assert deliver(to, interview_event(f"first {event}"), key="another").status_code == 200
+            assert deliver(to, interview_event(f"first {event}"), key="another" * 4).status_code == 200
             with django_assert_num_queries(1 if connection.vendor == "postgresql" else 2):
-                assert deliver(to, interview_event(f"second {event}"), key="another").status_code == 200
+                assert deliver(to, interview_event(f"second {event}"), key="another" * 4).status_code == 200
 
 
 def test_a_deleted_registration_is_gone_at_once():
@@ -178,11 +206,11 @@ def test_a_deleted_registration_is_gone_at_once():
 def test_a_new_key_lets_in_at_once():
     to = big_interview()
     assert deliver(to).status_code == 200
-    to.set_key("another", overlap=timedelta(minutes=1))
+    to.set_key("another" * 4, overlap=timedelta(minutes=1))
     to.save()
-    assert [deliver(to, key=key).status_code for key in ("another", KEY)] == [200, 200]
+    assert [deliver(to, key=key).status_code for key in ("another" * 4, KEY)] == [200, 200]
     WebhookRegistration.objects.filter(pk=to.pk).update(previous_key_until=timezone.now())
-    assert [deliver(to, key=key).status_code for key in ("another", KEY)] == [200, 401]
+    assert [deliver(to, key=key).status_code for key in ("another" * 4, KEY)] == [200, 401]
 
 
 @pytest.mark.parametrize("key", [None, "", KEY])

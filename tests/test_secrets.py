@@ -164,7 +164,14 @@ class TestReportsOfErrors:
             "INSERT": "add/?vendor=big_interview",
             "UPDATE": f"{made.pk if model == 'webhookregistration' else account.pk}/change/",
         }
-        form = {"name": "x", "vendor": "big_interview", "subdomain": "xyz", "key": API_KEY, "api_key": API_KEY}
+        form = {
+            "name": "x",
+            "vendor": "big_interview",
+            "subdomain": "xyz",
+            "key": API_KEY,
+            "overlap": "0",
+            "api_key": API_KEY,
+        }
         admin_client.raise_request_exception = False
         with statements_fail(verb, model, RuntimeError):
             assert admin_client.post(f"{ADMIN}/{model}/{page[verb]}", form).status_code == 500

@@ -14,11 +14,14 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration import encryption
 from django_bi_integration.admin.base import KeyAdmin, KeyField
-from django_bi_integration.exceptions import BIIntegrationError, KeyRefused, UndecryptableKey
+from django_bi_integration.admin.values import exact_time
+from django_bi_integration.exceptions import BIIntegrationError, KeyOfAnotherAccount, KeyRefused, UndecryptableKey
 from django_bi_integration.models import BigInterviewAccount
 
 #: Seconds that an administrator waits for the answer to one key.
 CHECK_BUDGET = 5
+#: What a new key changes.
+KEY_COLUMNS = ["api_key_encrypted", "key_rejected_at"]
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argument in the stubs only
@@ -35,6 +38,15 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argume
     class Meta:
         model = BigInterviewAccount
         fields = ["subdomain", "is_default", "is_active", "allows_anonymous"]
+
+    def clean(self) -> Any:
+        cleaned = super().clean()
+        subdomain, former = self.cleaned_data.get("subdomain", ""), self.instance.subdomain
+        is_moved = subdomain and subdomain.strip().lower() != former
+        if is_moved and self.instance.has_api_key and not self.cleaned_data.get("api_key") and not self.errors:
+            text = _("The stored key belongs to “%(former)s” and is sent to no other host. Enter the key of “%(new)s”.")
+            self.add_error("api_key", forms.ValidationError(text, params={"former": former, "new": subdomain}))
+        return cleaned
 
     def save(self, commit: bool = True) -> Any:
         if key := self.cleaned_data.get("api_key"):
@@ -63,7 +75,7 @@ class BigInterviewAccountAdmin(KeyAdmin):
         if change:
             # What was not changed stays as it is by now: bi_rotate_keys may have run since the page was loaded.
             changed = [name for name in form.changed_data if name != "api_key"]
-            obj.save(update_fields=[*changed, *(["api_key_encrypted"] * ("api_key" in form.changed_data))])
+            obj.save(update_fields=[*changed, *(KEY_COLUMNS if "api_key" in form.changed_data else ())])
         else:
             super().save_model(request, obj, form, change)
         if form.cleaned_data.get("api_key"):
@@ -83,13 +95,17 @@ class BigInterviewAccountAdmin(KeyAdmin):
     def key_state(self, account: BigInterviewAccount) -> str:
         if not account.has_api_key:
             return gettext("none")
-        if encryption.is_current(account.api_key_encrypted):
-            return gettext("set")
         try:
-            encryption.decrypt(account.api_key_encrypted)
+            account.decrypted_key()
+        except KeyOfAnotherAccount:
+            return gettext("entered for another subdomain, so it is not used: enter it again")
         except UndecryptableKey:
             return gettext("cannot be decrypted: enter it anew, or put the former encryption key back")
-        return gettext("set, with a former encryption key: run bi_rotate_keys")
+        if account.key_rejected_at:
+            return gettext("rejected by Big Interview since %s") % exact_time(account.key_rejected_at)
+        if not encryption.is_current(account.api_key_encrypted):
+            return gettext("set, with a former encryption key: run bi_rotate_keys")
+        return gettext("set")
 
     def _check_key(self, request: HttpRequest, account: BigInterviewAccount) -> None:
         started = time.perf_counter()

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django_bi_integration.admin import deletion, selection
 from django_bi_integration.admin.selection import NewestOnly, SelectionForm
 from django_bi_integration.admin.values import EMPTY, shown
+from django_bi_integration.keys import checked_key
 from django_bi_integration.text import visible
 
 
@@ -27,15 +28,21 @@ def may_see_payload(request: HttpRequest) -> bool:
 class KeyField(forms.CharField):
     """A key that goes in and never comes out again; left empty, it changes nothing."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, shortest: int = 1, **options: Any) -> None:
+        self.shortest = shortest
         widget = forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField", "spellcheck": "false"})
         super().__init__(required=False, max_length=1000, widget=widget, **options)
 
     def clean(self, value: Any) -> Any:
         key: str = super().clean(value)
-        if key and not (key.isascii() and key.isprintable()):
+        if not key:
+            return key
+        if not key.isascii():
             raise forms.ValidationError(_("The key has characters that no HTTP header can carry. Copy it again."))
-        return key
+        try:
+            return checked_key(key, shortest=self.shortest)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
 
 
 class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only

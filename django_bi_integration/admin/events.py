@@ -21,6 +21,7 @@ from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.models.event import digest
 from django_bi_integration.signals import BY_EVENT_TYPE
 from django_bi_integration.webhooks import receivers
+from django_bi_integration.webhooks.repair import dispatch_conflicting
 from django_bi_integration.webhooks.retry import retry_failed
 
 #: The columns that can be downloaded, and the names of their URLs.
@@ -45,6 +46,19 @@ class EventTypeFilter(admin.SimpleListFilter):
         return queryset.filter(event_type=self.value()) if self.value() else queryset
 
 
+class ConflictFilter(admin.SimpleListFilter):
+    """The events under whose id another body was delivered: the genuine one, if the first was forged."""
+
+    title = _("conflicting deliveries")
+    parameter_name = "conflicts"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("with conflicts"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.conflicting() if self.value() else queryset
+
+
 @admin.register(ReceivedEvent)
 class ReceivedEventAdmin(RecordAdmin):
     list_display = [
@@ -57,13 +71,13 @@ class ReceivedEventAdmin(RecordAdmin):
         "registration_name",
     ]
     # Not a date_hierarchy: that fails on a MariaDB without time zone tables.
-    list_filter = ["status", EventTypeFilter, "vendor", "received_at", "is_stale"]
+    list_filter = ["status", EventTypeFilter, "vendor", "received_at", "is_stale", ConflictFilter]
     list_select_related = ["registration"]
     search_fields = ["subject_id__exact", "object_id__exact"]
     search_help_text = _("A vendor's event id, a subject (partner id, learner id, e-mail) or an object id, whole.")
     ordering = ["-pk"]
     hidden = ("body", "conflicting_body", "event_digest")
-    actions = ["retry"]
+    actions = ["retry", "dispatch_conflicting"]
 
     fieldsets = [
         (
@@ -110,6 +124,22 @@ class ReceivedEventAdmin(RecordAdmin):
             )
             text += " " + (rest % number_format(others, force_grouping=True) if "%s" in rest else rest)
         self.message_user(request, text, messages.SUCCESS)
+
+    @admin.action(description=_("Dispatch the conflicting body instead"), permissions=["retry"])
+    def dispatch_conflicting(self, request: HttpRequest, queryset: QuerySet[ReceivedEvent]) -> None:
+        swapped = dispatch_conflicting(queryset)
+        for event in swapped:
+            text = gettext("Swapped the body with the conflicting one, to be dispatched instead.")
+            self.log_change(request, event, text)
+        if not swapped:
+            self.message_user(request, _("None of the selected events has a conflicting body."), messages.WARNING)
+            return
+        message = ngettext(
+            "The other body of %d event will be dispatched.",
+            "The other bodies of %d events will be dispatched.",
+            len(swapped),
+        )
+        self.message_user(request, message % len(swapped), messages.SUCCESS)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_bi_integration.change_receivedevent")

@@ -1,28 +1,34 @@
 """Registrations: choose the vendor, paste the key or edit the allowlist, copy the URL."""
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, path, reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
 
 from django_bi_integration import vendors
-from django_bi_integration.admin.base import KeyAdmin, KeyField
+from django_bi_integration.admin.base import KeyAdmin
+from django_bi_integration.admin.registration_form import KEY_COLUMNS, RegistrationForm
 from django_bi_integration.admin.values import exact_time
 from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
-from django_bi_integration.models.registration import validate_networks
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -30,57 +36,6 @@ if TYPE_CHECKING:
 ACTIVITY = ["activity", "latest_refusals"]
 #: How many refusals a registration shows.
 NEWEST = 5
-OVERLAPS = {"0": timedelta(0), "1": timedelta(days=1), "7": timedelta(days=7)}
-
-
-class NetworksField(forms.CharField):
-    """A list of networks, edited as text with one entry a line; what follows a ``#`` is a note and is dropped."""
-
-    widget = forms.Textarea(attrs={"rows": 6, "cols": 40, "spellcheck": "false"})
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        text = super().to_python(value) or ""
-        lines = (line.split("#")[0].strip() for line in text.replace(",", "\n").splitlines())
-        return [line for line in lines if line]
-
-    def validate(self, value: Any) -> None:
-        super().validate(value)
-        validate_networks(value)
-
-
-class RegistrationForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """The key goes in and never comes out again."""
-
-    vendor = forms.ChoiceField(choices=vendors.CHOICES, widget=forms.HiddenInput)
-    key = KeyField(label=_("Key"))
-    overlap = forms.ChoiceField(
-        label=_("The former key"),
-        required=False,
-        choices=[("0", _("stops at once")), ("1", _("works for one more day")), ("7", _("works for seven more days"))],
-        help_text=_("Where a new key is set. Leave time to change it on the vendor's side."),
-    )
-    allowed_networks = NetworksField(
-        label=_("Allowed networks"),
-        required=False,
-        help_text=_("IP addresses or CIDR networks, one a line. Deliveries from elsewhere are refused."),
-    )
-
-    class Meta:
-        model = WebhookRegistration
-        fields = ["name", "vendor", "allowed_networks", "is_active"]
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        if self.instance.has_key:
-            self.fields["key"].label = _("New key")
-
-    def save(self, commit: bool = True) -> Any:
-        if key := self.cleaned_data.get("key"):
-            self.instance.set_key(key, overlap=OVERLAPS[self.cleaned_data.get("overlap") or "0"])
-        return super().save(commit)
 
 
 @admin.register(WebhookRegistration)
@@ -93,6 +48,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
     # A look at the webhook's URL in a browser shows an error and counts as a refusal.
     view_on_site = False
     delete_confirmation_template = "django_bi_integration/admin/delete_registration.html"
+    change_form_template = "django_bi_integration/admin/registration_form.html"
 
     class Media:
         js = ["django_bi_integration/admin.js"]
@@ -149,12 +105,58 @@ class WebhookRegistrationAdmin(KeyAdmin):
             registration.public_url = _public_url(request, registration)
             may_see_refusals = request.user.has_perm("django_bi_integration.view_refusal")
             registration.refusals_url = self._refusals_url(registration) if may_see_refusals else ""
+            may_end_key = registration.has_previous_key and self.has_change_permission(request, registration)
+            registration.end_key_url = self._url("end_previous_key", registration) if may_end_key else ""
         return registration
 
+    def get_urls(self) -> list[Any]:
+        end = self.admin_site.admin_view(self.end_previous_key)
+        name = "django_bi_integration_webhookregistration_end_previous_key"
+        return [path("<path:object_id>/end-previous-key/", end, name=name), *super().get_urls()]
+
+    @method_decorator(require_POST)
+    def end_previous_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Stop accepting the previous key now: the button beside the current key."""
+        registration = self.get_object(request, unquote(object_id))
+        if registration is None:
+            raise Http404
+        if not self.has_change_permission(request, registration):
+            raise PermissionDenied
+        with transaction.atomic():
+            # Somebody may be replacing the key just now.
+            registration = WebhookRegistration.objects.select_for_update().get(pk=registration.pk)
+            if ended := registration.end_previous_key():
+                registration.save(update_fields=KEY_COLUMNS)
+                self.log_change(request, registration, gettext("Ended the previous key."))
+        if ended:
+            self.message_user(request, gettext("The previous key does not work any more."), messages.SUCCESS)
+        else:
+            self.message_user(request, gettext("No previous key was accepted."), messages.WARNING)
+        return HttpResponseRedirect(self._url("change", registration))
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        message = super().construct_change_message(request, form, formsets, add)
+        if add or not form.key_change:
+            return message
+        fields = LogEntry(change_message=json.dumps(message)).get_change_message() if message else ""
+        return f"{fields} {form.key_change}".strip()
+
+    def _url(self, page: str, registration: WebhookRegistration) -> str:
+        name = f"admin:django_bi_integration_webhookregistration_{page}"
+        return reverse(name, args=[registration.pk], current_app=self.admin_site.name)
+
     def save_model(self, request: HttpRequest, obj: WebhookRegistration, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if (key := form.cleaned_data.get("key")) and (advice := WebhookRegistration.key_advice(key)):
+        key = form.cleaned_data.get("key")
+        if change:
+            # What was not changed stays as it is by now: somebody may have ended the previous key meanwhile.
+            obj.save(update_fields=[*form.changed_data, *(KEY_COLUMNS if key else ())])
+        else:
+            super().save_model(request, obj, form, change)
+        if key and (advice := WebhookRegistration.key_advice(key)):
             self.message_user(request, advice, messages.WARNING)
+        if key and not form.key_change:
+            text = gettext("This is the current key already, so neither it nor the previous one was changed.")
+            self.message_user(request, text, messages.WARNING)
         if not obj.has_proof:
             warning = (
                 gettext("“%s” refuses everything until it has a key or an allowlist.")
@@ -196,11 +198,14 @@ class WebhookRegistrationAdmin(KeyAdmin):
         )
 
     @admin.display(description=_("current key"))
-    def key_state(self, registration: WebhookRegistration) -> str:
-        until = registration.previous_key_until
-        if until is None or until < timezone.now():
+    def key_state(self, registration: Any) -> SafeString | str:
+        if not registration.has_previous_key:
             return gettext("set")
-        return gettext("set; the former key works until %s") % exact_time(until)
+        text = gettext("set; the previous key works until %s") % exact_time(registration.previous_key_until)
+        if not registration.end_key_url:
+            return text
+        button = '<span class="bi-url">{}<button type="submit" form="bi-end-previous-key">{}</button></span>'
+        return format_html(button, text, gettext("End the previous key now"))
 
     @admin.display(description=_("activity"))
     def activity(self, registration: WebhookRegistration) -> SafeString | str:

@@ -36,6 +36,10 @@ class Migration(migrations.Migration):
                 ),
                 ("api_key_encrypted", models.TextField(blank=True, editable=False)),
                 (
+                    "key_rejected_at",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="API key rejected"),
+                ),
+                (
                     "is_default",
                     models.BooleanField(
                         default=False,

@@ -1,10 +1,12 @@
 """BigInterviewAccount: an organisation at Big Interview, with the key to its Partner API."""
 
 import re
+from functools import partial
 from typing import Any
 
 from django.core.validators import RegexValidator
 from django.db import models, transaction
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 from requests.adapters import BaseAdapter
@@ -12,7 +14,7 @@ from requests.adapters import BaseAdapter
 from django_bi_integration import encryption
 from django_bi_integration.client import PartnerClient, checked_key
 from django_bi_integration.conf import settings
-from django_bi_integration.exceptions import NoAccount
+from django_bi_integration.exceptions import KeyOfAnotherAccount, NoAccount
 from django_bi_integration.models.managers import Manager
 
 #: One label of a host name (RFC 1123). Anything else could make a base URL of somebody else's.
@@ -33,7 +35,8 @@ class BigInterviewAccount(models.Model):
     """An organisation at Big Interview.
 
     The API key is stored encrypted, with the keys of the setting ``ENCRYPTION_KEYS`` or, where there are none,
-    with Django's secret key; it is never shown again.
+    with Django's secret key; it is never shown again. It belongs to the subdomain that it was entered for: another
+    subdomain is another host, which must not get it.
     """
 
     subdomain = models.CharField(
@@ -44,6 +47,7 @@ class BigInterviewAccount(models.Model):
         help_text=_("The part before “.biginterview.com” in your organisation’s address, such as “xyz”."),
     )
     api_key_encrypted = models.TextField(blank=True, editable=False)
+    key_rejected_at = models.DateTimeField(_("API key rejected"), null=True, blank=True, editable=False)
     is_default = models.BooleanField(
         _("default"), default=False, help_text=_("Taken where a link to Big Interview names no account.")
     )
@@ -97,22 +101,62 @@ class BigInterviewAccount(models.Model):
 
     @sensitive_variables()
     def set_api_key(self, raw: str) -> None:
-        """Replace the Partner API key by ``raw``, encrypted; save afterwards.
+        """Replace the Partner API key by ``raw``, encrypted; set the subdomain before and save afterwards.
 
-        Raises ValueError where ``raw`` is blank or could not be sent in a header.
+        Raises ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space or could
+        not be sent in a header, or if there is no subdomain yet.
         """
-        self.api_key_encrypted = encryption.encrypt(checked_key(raw))
+        key = checked_key(raw)
+        if not self._host:
+            raise ValueError("The account has no subdomain: set it first, since the key belongs to it.")
+        self.api_key_encrypted = encryption.encrypt(f"{self._host}\n{key}")
+        self.key_rejected_at = None
+
+    @property
+    def _host(self) -> str:
+        """What the key is bound to. A change of ``BASE_URL`` is the developer's own, and needs no new key."""
+        return self.subdomain.strip().lower()
+
+    @sensitive_variables()
+    def decrypted_key(self) -> str:
+        """Return the API key.
+
+        Raise UndecryptableKey if the encryption key is lost, and KeyOfAnotherAccount if the subdomain is not the one
+        that it was entered for.
+        """
+        host, _separator, key = encryption.decrypt(self.api_key_encrypted).rpartition("\n")
+        if host != self._host:
+            raise KeyOfAnotherAccount(
+                f"The stored API key was not entered for the subdomain {self._host!r}, so it is not sent to that host."
+                " Enter the API key again in the admin."
+            )
+        return key
 
     @sensitive_variables()
     def client(self, *, budget: float | None = None, transport: BaseAdapter | None = None) -> PartnerClient:
         """A client for this organisation.
 
-        Raises NoAccount where it has no API key, and UndecryptableKey where the encryption key is lost.
+        It notes when the API rejects the key, and when it accepts it again.
+
+        Raises NoAccount if it has no API key, UndecryptableKey if the encryption key is lost, and KeyOfAnotherAccount
+        if the subdomain was changed without entering the key again.
         """
         if not self.has_api_key:
             raise NoAccount(f"The Big Interview account {self} has no API key.")
-        key = encryption.decrypt(self.api_key_encrypted)
-        return PartnerClient(self.base_url, key, budget=budget, transport=transport)
+        noted = partial(self._note_answer, self.api_key_encrypted)
+        key = self.decrypted_key()
+        return PartnerClient(self.base_url, key, budget=budget, transport=transport, on_key_answer=noted)
+
+    def _note_answer(self, api_key_encrypted: str, accepted: bool) -> None:
+        """Store that the API rejected the key, or accepted it again; only a change costs a statement."""
+        if accepted == (self.key_rejected_at is None):
+            return
+        moment = None if accepted else timezone.now()
+        # Somebody may have entered another key meanwhile. The time of the first rejection stays, so that launches do
+        # not all write to one row.
+        row = BigInterviewAccount.objects.filter(pk=self.pk, api_key_encrypted=api_key_encrypted)
+        if row.filter(key_rejected_at__isnull=not accepted).update(key_rejected_at=moment):
+            self.key_rejected_at = moment
 
     def renew_encryption(self) -> bool:
         """Encrypt the API key with the newest key; save afterwards. False where it is so already.

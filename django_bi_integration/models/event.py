@@ -111,6 +111,14 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
         """The events of that id, one a registration, found by the key that keeps them one."""
         return self.filter(event_digest=digest("id", event_id))
 
+    def conflicting(self) -> "ReceivedEventQuerySet":
+        """Those under whose id another body was delivered."""
+        return self.filter(conflicts__gt=0)
+
+    def received_between(self, start: datetime, end: datetime) -> "ReceivedEventQuerySet":
+        """Those that were received from ``start`` on and before ``end``: while a leaked key worked, for example."""
+        return self.filter(received_at__gte=start, received_at__lt=end)
+
     def due(self, now: datetime) -> "ReceivedEventQuerySet":
         """Return what a worker may claim."""
         return self.filter(is_due(now))

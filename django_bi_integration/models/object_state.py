@@ -83,6 +83,11 @@ class ObjectState(models.Model):
         # What was created at the time of its latest change was created before that change.
         return event.occurred_at < self.newest_at or (event.is_creation and event.occurred_at == self.newest_at)
 
+    def forget(self) -> None:
+        """Become the state before any event; save afterwards."""
+        self.subject_id, self.newest_at, self.newest_event_id = "", None, None
+        self.data, self.is_deleted = None, False
+
     def take_in(self, event: "ReceivedEvent", data: EventData | None) -> None:
         """Remember ``event``, which is not stale, as the newest; save afterwards."""
         self.newest_event_id = event.pk

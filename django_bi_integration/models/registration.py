@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from django_bi_integration import vendors
+from django_bi_integration import keys, vendors
 from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_hops, read_network
 from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
@@ -165,20 +165,22 @@ class WebhookRegistration(models.Model):
         known.previous_key_digest, known.previous_key_until = "", None
         return known
 
+    @property
+    def has_previous_key(self) -> bool:
+        """Whether the key before the current one is still accepted."""
+        until = self.previous_key_until
+        return bool(self.previous_key_digest) and until is not None and timezone.now() < until
+
     @sensitive_variables()
     def set_key(self, raw: str, *, overlap: timedelta = timedelta(0)) -> None:
         """Replace the key by ``raw`` (its digest is kept, never the key); save afterwards.
 
-        The former key stays accepted for ``overlap``, so that the vendor's side can be changed without a
-        lost delivery; where ``raw`` is the key already, as when a form is sent twice, that goes on. Raises
-        ValueError where ``raw`` is blank or could not be sent in a header.
+        The previous key stays accepted for ``overlap``, so that the vendor's side can be changed without a
+        lost delivery; if ``raw`` is the key already, as when a form is sent twice, that goes on. Raises
+        ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space, could not be
+        sent in a header, or has fewer than 16 characters.
         """
-        key = raw.strip()
-        if not key:
-            raise ValueError("The key is blank.")
-        if not key.isprintable():
-            raise ValueError("The key has characters that no HTTP header can carry.")
-        digest = self._digest(key.encode())
+        digest = self._digest(keys.checked_key(raw, shortest=keys.SHORTEST).encode())
         overlapping = bool(overlap) and self.has_key
         if overlapping and hmac.compare_digest(digest, self.key_digest):
             return
@@ -195,18 +197,23 @@ class WebhookRegistration(models.Model):
 
     def clear_key(self) -> None:
         """Forget the key and its predecessor; save afterwards."""
-        self.key_digest = self.previous_key_digest = ""
-        self.previous_key_until = None
+        self.key_digest = ""
+        self.end_previous_key()
+
+    def end_previous_key(self) -> bool:
+        """Stop accepting the previous key now, before its overlap ends; save afterwards. False if none was accepted."""
+        was_accepted = self.has_previous_key
+        self.previous_key_digest, self.previous_key_until = "", None
+        return was_accepted
 
     @sensitive_variables()
     def check_key(self, raw: str | bytes) -> bool:
-        """Whether ``raw`` is the key, or the former key within its overlap. Takes constant time."""
+        """Whether ``raw`` is the key, or the previous key within its overlap. Takes constant time."""
         key = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
         digest = self._digest(key.strip())
         is_current = hmac.compare_digest(digest, self.key_digest)
         is_previous = hmac.compare_digest(digest, self.previous_key_digest)
-        overlapping = self.previous_key_until is not None and timezone.now() < self.previous_key_until
-        return is_current | (is_previous & overlapping)
+        return is_current | (is_previous & self.has_previous_key)
 
     def allows(self, address: Address | None) -> bool:
         """Whether ``address`` is on the allowlist."""

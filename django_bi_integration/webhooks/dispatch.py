@@ -22,7 +22,6 @@ from django.db import connection
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from django_bi_integration import vendors
 from django_bi_integration.conf import settings
 from django_bi_integration.events import EventData
 from django_bi_integration.models import ObjectState, ReceivedEvent
@@ -30,9 +29,8 @@ from django_bi_integration.models.event import CLAIMED
 from django_bi_integration.text import in_plane
 from django_bi_integration.webhooks import receivers
 from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
-from django_bi_integration.webhooks.receive import parse
+from django_bi_integration.webhooks.receive import data_of
 from django_bi_integration.webhooks.receivers import MAX_DEATHS, Outcome, Receiver
-from django_bi_integration.webhooks.refusals import NotAnObject
 
 logger = logging.getLogger(__name__)
 
@@ -423,11 +421,7 @@ class _Work:
 
     @cached_property
     def data(self) -> EventData | None:
-        try:
-            return vendors.VENDORS[self.event.vendor].read_data(parse(bytes(self.event.body)))
-        except NotAnObject:
-            # Interpreters differ in how deeply nested a body they can parse: another one received this.
-            return None
+        return data_of(self.event)
 
     def one_by_one(self, until: float) -> str:
         # Whatever took a worker down before comes last.

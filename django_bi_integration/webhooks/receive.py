@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,12 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from django_bi_integration import vendors
-from django_bi_integration.events import Reading
+from django_bi_integration.events import EventData, Reading
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.event import digest
 from django_bi_integration.models.registration import RegistrationChanged
 from django_bi_integration.models.statements import error_number
+from django_bi_integration.signals import event_conflicted
 from django_bi_integration.text import clean, read_object
 from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
 from django_bi_integration.webhooks.refusals import NotAnObject
@@ -27,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a repeat waits to be counted while a worker has its event: the vendor would not wait for receivers.
 PATIENCE = 1.0
+#: How far a vendor's time may be ahead of its receipt, as clocks and time zones differ. One that is further ahead, by
+#: mistake or forged, would make every later event of its object stale.
+FURTHEST_AHEAD = timedelta(days=1)
 #: MariaDB's and MySQL's number for text that a column's character set lacks, an emoji in utf8mb3 for example.
 INCORRECT_STRING = 1366
 
@@ -45,10 +50,19 @@ def receive(
     """
     document = parse(body)
     reading = vendors.VENDORS[registration.vendor].read(document)
-    despite_conflicts(lambda: store(_arrival(registration, body, reading, origin), recalled=recalled))
+    despite_conflicts(lambda: store(arrival_of(registration, body, reading, origin), recalled=recalled))
     # A repeat asks as well: the wake-up for the first delivery may have been lost. What is stored is stored, even
     # where the machine has no thread left to ask with.
     transaction.on_commit(wake_up, robust=True)
+
+
+def data_of(event: ReceivedEvent) -> EventData | None:
+    """The typed data that receivers of a stored event get."""
+    try:
+        return vendors.VENDORS[event.vendor].read_data(parse(bytes(event.body)))
+    except NotAnObject:
+        # Interpreters differ in how deeply nested a body they can parse: another one received this.
+        return None
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -61,12 +75,19 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def store(arrival: "Arrival", *, recalled: bool) -> None:
     """Insert the event, or count one more delivery of it where its row is there already."""
+
+    def write(candidate: Arrival) -> None:
+        while not (ReceivedEvent.objects.insert(candidate, recalled=recalled) or _count_repeat(candidate, recalled)):
+            pass  # its row was deleted in between
+
+    despite_values(arrival, write)
+
+
+def despite_values(arrival: "Arrival", write: Callable[["Arrival"], None]) -> None:
+    """Write the event as read, or plainer if the database cannot hold a value."""
     for candidate in _ever_plainer(arrival):
         try:
-            while not (
-                ReceivedEvent.objects.insert(candidate, recalled=recalled) or _count_repeat(candidate, recalled)
-            ):
-                pass  # its row was deleted in between
+            write(candidate)
             return
         except DatabaseError as error:
             if not _is_of_a_value(error):
@@ -99,12 +120,15 @@ class Arrival:
     body: bytes
 
 
-def _arrival(
+def arrival_of(
     registration: WebhookRegistration,
     body: bytes,
     reading: Reading,
-    origin: ReceivedEvent.Origin,
+    origin: str,
+    received_at: datetime | None = None,
 ) -> Arrival:
+    """What is stored of an event that was received at that time; now by default."""
+    received_at = received_at or timezone.now()
     identity = ("id", reading.event_id) if reading.event_id else ("body", body.hex())
     return Arrival(
         registration=registration,
@@ -117,8 +141,8 @@ def _arrival(
         object_type=clean(reading.object_type, 100),
         object_id=clean(reading.object_id, 255),
         object_key=digest(str(registration.pk), *reading.object_key) if reading.object_key else None,
-        occurred_at=reading.occurred_at,
-        received_at=timezone.now(),
+        occurred_at=reading.occurred_at and min(reading.occurred_at, received_at + FURTHEST_AHEAD),
+        received_at=received_at,
         origin=origin,
         body=body,
     )
@@ -170,5 +194,12 @@ def _count_unless_locked(stored: QuerySet[ReceivedEvent], arrival: Arrival) -> b
         changes: dict[str, Any] = {"deliveries": F("deliveries") + 1, "last_delivery_at": timezone.now()}
         if bytes(body) != arrival.body:
             changes |= {"conflicts": F("conflicts") + 1, "conflicting_body": arrival.body}
+            transaction.on_commit(partial(_tell_of_conflict, pk), robust=True)
         ReceivedEvent.objects.filter(pk=pk).update(**changes)
     return True
+
+
+def _tell_of_conflict(pk: int) -> None:
+    logger.warning("event %s: another body was delivered under its id", pk)
+    if event_conflicted.has_listeners(ReceivedEvent) and (event := ReceivedEvent.objects.filter(pk=pk).first()):
+        event_conflicted.send_robust(ReceivedEvent, event=event)

@@ -74,7 +74,7 @@ webhook is made there (your name, then "API Settings"): register without --key f
         try:
             registration.set_key(key)
         except ValueError as error:
-            raise CommandError(f"{error} Copy it from Big Interview's API Settings.") from error
+            raise CommandError(str(error)) from error
         if advice := WebhookRegistration.key_advice(key):
             self._warn(str(advice))
 
