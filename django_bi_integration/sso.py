@@ -17,7 +17,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 from django.utils import timezone
 from django.utils.encoding import iri_to_uri
 from django.views.decorators.debug import sensitive_variables
@@ -29,7 +29,7 @@ from django_bi_integration.models import BigInterviewAccount, SSOSession
 from django_bi_integration.models.account import LABEL
 from django_bi_integration.people import details_of, partner_id_of
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
-from django_bi_integration.targets import check_path, check_return_url, destination
+from django_bi_integration.targets import check_path, check_return_url, destination, leads_into_sign_on
 from django_bi_integration.text import clean, in_plane
 from django_bi_integration.webhooks.conflicts import despite_conflicts
 
@@ -119,7 +119,8 @@ def come_back(session: SSOSession) -> str:
     if session.return_url:
         with suppress(NotAllowed):  # the setting may have changed since the launch
             return check_return_url(session.return_url)
-    return str(settings.RETURN_PAGE)
+    page = str(settings.RETURN_PAGE)
+    return get_script_prefix() if leads_into_sign_on(page) else page
 
 
 def _check_targets(redirect_to: str, to: str, return_url: str, request: HttpRequest | None) -> None:

@@ -192,6 +192,12 @@ def test_an_encoding_that_there_is_not(settings):
     assert ids() == ["E011"]
 
 
+@pytest.mark.parametrize("page", ["/bi/sso/login/", "https://app.example.edu/bi/sso/login?to=dashboard"])
+def test_a_return_page_that_starts_a_launch_is_an_error(settings, page):
+    settings.BI_INTEGRATION = {"RETURN_PAGE": page}
+    assert ids() == ["E018"]
+
+
 def test_ids_of_the_hosts_own_without_a_way_back_are_a_warning(settings):
     settings.BI_INTEGRATION = {"PARTNER_ID": "tests.test_checks.ids"}
     assert ids() == ["W003"]

@@ -41,6 +41,8 @@ STATUSES: Mapping[type[BIIntegrationError], int] = {
     InvalidAttributes: 422,
     TemporaryFailure: 503,
 }
+#: Browsers send one of these headers when they load a page before anyone has followed the link.
+AHEAD = ("Sec-Purpose", "Purpose", "X-Moz")
 #: Seconds after which a student may well try again when the Partner API does not say.
 RETRY_AFTER = 60
 
@@ -75,8 +77,10 @@ def personal(view: View) -> View:
 @sensitive_variables()
 def login(request: HttpRequest) -> HttpResponse:
     """A link: sends the browser to Big Interview, or shows a person why not."""
-    if "prefetch" in request.headers.get("Sec-Purpose", ""):
+    if any("prefetch" in request.headers.get(name, "") for name in AHEAD):
         return HttpResponse(status=503)  # nobody has clicked yet: the browser asks again when they do
+    if _is_embedded(request):
+        return _show_embedded(request)
     user = _user(request)
     if user is None and not sso.is_open_to_visitors(request.GET.get("account") or None):
         return redirect_to_login(request.get_full_path())
@@ -111,6 +115,14 @@ def come_back(request: HttpRequest, session_id: UUID) -> HttpResponse:
     """Where Big Interview sends them after their log-out there: on to the page that was asked for."""
     session = get_object_or_404(SSOSession, pk=session_id)
     return HttpResponseRedirect(sso.come_back(session))
+
+
+def _is_embedded(request: HttpRequest) -> bool:
+    """Return whether a page loads the link as an image, a script or a frame, or fetches it: nobody follows it."""
+    destination = request.headers.get("Sec-Fetch-Dest", "document")
+    # A service worker hands a navigation on with an empty destination. No script can set the mode "navigate".
+    is_handed_on = destination == "empty" and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    return destination != "document" and not is_handed_on
 
 
 def _user(request: HttpRequest) -> AbstractBaseUser | None:
@@ -177,6 +189,17 @@ def _show_failure(request: HttpRequest, error: BIIntegrationError) -> HttpRespon
     for name, value in _retry_after(error).items():
         response.headers[name] = value
     return response
+
+
+def _show_embedded(request: HttpRequest) -> HttpResponse:
+    """Show a page with the link in a new tab: a person sees it if a site has put the link into a frame."""
+    context = {
+        "message": _("Big Interview cannot be shown inside another page."),
+        "retry_url": request.get_full_path(),
+        "new_tab": True,
+        "back_url": settings.RETURN_PAGE,
+    }
+    return render(request, "django_bi_integration/sso/failed.html", context, status=403)
 
 
 def _show_in_progress(request: HttpRequest) -> HttpResponse:
