@@ -18,7 +18,6 @@ from django_bi_integration.conf import NAMESPACE, Settings
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.registration import NAMES_A_PROXY, validate_networks
 from django_bi_integration.probe import find_walls, own_hosts
-from django_bi_integration.targets import leads_into_sign_on
 from django_bi_integration.webhooks.wake_up import TASK, publisher
 
 PREFIX = "django_bi_integration"
@@ -223,22 +222,6 @@ def check_api_encoding(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_return_page(**kwargs: Any) -> list[CheckMessage]:
-    """E018: the page to come back to starts no launch."""
-    page = _valid("RETURN_PAGE")
-    # Without a URLconf there is nothing to lead into. The default is a path that the project decides on.
-    if page == Settings.RETURN_PAGE or not hasattr(django_settings, "ROOT_URLCONF") or not leads_into_sign_on(page):
-        return []
-    return [
-        Error(
-            f"{NAMESPACE}['RETURN_PAGE'] is {page!r}, which leads back into single sign-on: students who log out at Big"
-            " Interview would be logged in again.",
-            hint="Name a page of your site, such as '/'.",
-            id=f"{PREFIX}.E018",
-        )
-    ]
-
-
 def check_allowlists(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """E014: no allowlist names a trusted proxy; E015: each is one that the form would take.
 
@@ -308,7 +291,8 @@ def check_partner_user(**kwargs: Any) -> list[CheckMessage]:
     return [
         Warning(
             "PARTNER_ID is set and PARTNER_USER is not: events cannot tell whom they are about.",
-            hint=f"Set {NAMESPACE}['PARTNER_USER'] to a function that finds the user of an id, or returns None.",
+            hint=f"Set {NAMESPACE}['PARTNER_USER'] to a function that finds the user of an id, or returns None. Each id"
+            " belongs to exactly one user.",
             id=f"{PREFIX}.W003",
         )
     ]
@@ -380,7 +364,6 @@ ALL: list[Check] = [
     check_return_url_origins,
     check_dotted_paths,
     check_api_encoding,
-    check_return_page,
     check_celery_app,
     check_proxy_hint,
     check_partner_user,

@@ -16,6 +16,7 @@ BIIntegrationError
     ├── NoAccount          there is no account to start it with
     ├── NotAllowed         it was asked to lead somewhere it must not lead
     ├── NoPartnerID        the user has no id that Big Interview would take
+    ├── SharedPartnerID    another user has the same id
     ├── MissingDetails     the user lacks a name or an e-mail address
     └── LaunchInProgress   one of the same user has just been started
 """
@@ -117,11 +118,18 @@ class NoPartnerID(LaunchError):
     """The setting ``PARTNER_ID`` yields no id that Big Interview would take for the user."""
 
 
+class SharedPartnerID(LaunchError):
+    """Another user has, or had, the id that the setting ``PARTNER_ID`` yields: both would see the same interviews."""
+
+
 class MissingDetails(LaunchError):
     """Big Interview requires what the user lacks; ``names`` are ``first_name``, ``last_name`` or ``email``."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(f"The user has no {', '.join(names)}, which Big Interview requires.")
+        super().__init__(
+            f"The user has no {', '.join(names)}, which Big Interview requires. If your project keeps them elsewhere,"
+            " set BI_INTEGRATION['USER_DETAILS']."
+        )
         self.names = names
 
 

@@ -24,10 +24,16 @@ from django.views.decorators.debug import sensitive_variables
 from requests.adapters import BaseAdapter
 
 from django_bi_integration.conf import settings
-from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NoAccount, NotAllowed
+from django_bi_integration.exceptions import (
+    BIIntegrationError,
+    LaunchInProgress,
+    NoAccount,
+    NotAllowed,
+    SharedPartnerID,
+)
 from django_bi_integration.models import BigInterviewAccount, SSOSession
 from django_bi_integration.models.account import LABEL
-from django_bi_integration.people import details_of, partner_id_of
+from django_bi_integration.people import belongs_to_another, details_of, partner_id_of
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
 from django_bi_integration.targets import check_path, check_return_url, destination, leads_into_sign_on
 from django_bi_integration.text import clean, in_plane
@@ -84,9 +90,11 @@ def start(
     session.user = user  # type: ignore[assignment]  # the stubs know Django's own user model
     try:
         session.account = _usable_account(account, anonymous=user is None)
-        _begin(session)
         if user is not None:
             session.partner_id = partner_id_of(user)
+        _begin(session)
+        if user is not None:
+            _check_is_sole_owner(session, user)
         if to:
             session.redirect_to = destination(to, session.partner_id, options or {})
         launch = _launch(session, user, request, transport)
@@ -189,13 +197,42 @@ def _digest(session: SSOSession) -> str | None:
 def _release(in_progress: str | None) -> None:
     """Make room for another launch where the latest one is too old to be the first of a double click."""
     now = timezone.now()
-    patience = timedelta(seconds=settings.API_BUDGET_SECONDS) + DOUBLE_CLICK
     is_over = ~Q(status=Status.REQUESTED) & Q(requested_at__lt=now - DOUBLE_CLICK)
-    has_died = Q(requested_at__lt=now - patience)
+    has_died = Q(requested_at__lt=now - _patience())
     is_of_another_clock = Q(requested_at__gt=now + DOUBLE_CLICK)
     SSOSession.objects.filter(is_over | has_died | is_of_another_clock, in_progress=in_progress).update(
         in_progress=None
     )
+
+
+def _patience() -> timedelta:
+    """Return how long a launch may be underway before its process counts as dead."""
+    return timedelta(seconds=settings.API_BUDGET_SECONDS) + DOUBLE_CLICK
+
+
+def _check_is_sole_owner(session: SSOSession, user: AbstractBaseUser) -> None:
+    """Raise SharedPartnerID if the id of the session leads to another user, or another user has launched with it.
+
+    The session is stored by now: of two users who launch at once, at least one finds the other's.
+    """
+    shared = f"{session.partner_id!r}, the id that BI_INTEGRATION['PARTNER_ID'] gives to the user {user.pk}"
+    if belongs_to_another(session.partner_id, user):
+        raise SharedPartnerID(
+            f"BI_INTEGRATION['PARTNER_USER'] finds another user, or several, for {shared}. Correct the two settings:"
+            " each user needs an id of their own."
+        )
+    got_through = Q(status__in=[Status.REDIRECTED, Status.RETURNED])
+    may_get_through = Q(status=Status.REQUESTED, requested_at__gt=timezone.now() - _patience())
+    of_another = Q(user__lt=user.pk) | Q(user__gt=user.pk)  # two ranges of the index; exclude() reads the user's own
+    others = SSOSession.objects.filter(
+        got_through | may_get_through, of_another, account=session.account, partner_id=session.partner_id
+    )
+    for other, partner_id in others.values_list("user_id", "partner_id").distinct():
+        if partner_id == session.partner_id:  # a database may take "Abc" for "abc"
+            raise SharedPartnerID(
+                f"The user {other} has signed on with {shared}. Each user needs an id that nobody else has had: correct"
+                " the setting. If both users are the same person, move or delete the earlier user's single sign-ons."
+            )
 
 
 @sensitive_variables()

@@ -100,7 +100,7 @@ def test_every_setting_is_documented_with_its_default_and_tested(name):
 
 
 def test_every_check_is_documented():
-    source = (ROOT / "django_bi_integration" / "checks.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "django_bi_integration").glob("*checks.py"))
     page = (ROOT / "docs" / "checks.md").read_text()
     for check_id in set(re.findall(r"\{PREFIX\}\.([EW]\d{3})", source)):
         assert f"django_bi_integration.{check_id}" in page

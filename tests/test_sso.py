@@ -286,7 +286,8 @@ class TestFailures:
         assert response.status_code == 422
         assert "your last name and e-mail address" in response.content.decode()
         assert SSOSession.objects.get().error == (
-            "MissingDetails: The user has no last_name, email, which Big Interview requires."
+            "MissingDetails: The user has no last_name, email, which Big Interview requires. If your project keeps them"
+            " elsewhere, set BI_INTEGRATION['USER_DETAILS']."
         )
         assert api.requests == []
 

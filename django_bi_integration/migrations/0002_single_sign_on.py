@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "single sign-ons",
                 "indexes": [
                     models.Index(fields=["requested_at"], name="bi_sso_requested"),
-                    models.Index(fields=["partner_id"], name="bi_sso_partner"),
+                    models.Index(fields=["partner_id", "user"], name="bi_sso_partner"),
                 ],
             },
         ),

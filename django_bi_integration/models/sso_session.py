@@ -60,7 +60,7 @@ class SSOSession(models.Model):
         verbose_name_plural = _("single sign-ons")
         indexes = [
             models.Index(fields=["requested_at"], name="bi_sso_requested"),
-            models.Index(fields=["partner_id"], name="bi_sso_partner"),
+            models.Index(fields=["partner_id", "user"], name="bi_sso_partner"),
         ]
 
     def __str__(self) -> str:

@@ -27,6 +27,7 @@ from django_bi_integration.exceptions import (
     MissingDetails,
     NoPartnerID,
     NotAllowed,
+    SharedPartnerID,
     TemporaryFailure,
 )
 from django_bi_integration.models import SSOSession
@@ -36,6 +37,7 @@ from django_bi_integration.sso import DOUBLE_CLICK, Launch
 STATUSES: Mapping[type[BIIntegrationError], int] = {
     NotAllowed: 400,
     NoPartnerID: 403,
+    SharedPartnerID: 403,
     LaunchInProgress: 409,
     MissingDetails: 422,
     InvalidAttributes: 422,
@@ -228,6 +230,11 @@ def _explain(error: BIIntegrationError) -> str:
         case NoPartnerID():
             return _(
                 "Big Interview is not open to your account here. If it should be, tell us, with the reference below."
+            )
+        case SharedPartnerID():
+            return _(
+                "Big Interview cannot be opened for your account here, so that nobody sees another person’s interviews."
+                " Please contact us and quote the reference below."
             )
         case TemporaryFailure():
             return _("Big Interview does not answer just now. Please try again in a few minutes.")
