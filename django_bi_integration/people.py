@@ -27,8 +27,8 @@ def partner_id_of(user: AbstractBaseUser) -> str:
     if not isinstance(partner_id, str) or not PARTNER_ID.fullmatch(partner_id) or partner_id.lower() == RESERVED:
         raise NoPartnerID(
             f"{settings.PARTNER_ID} gives {partner_id!r} for the user {user.pk}. Big Interview accepts 1 to"
-            f" {LONGEST_ID} of the characters 0-9, A-Z, a-z, _ and -, and not {RESERVED!r}. If this user should have an id, correct"
-            " BI_INTEGRATION['PARTNER_ID']."
+            f" {LONGEST_ID} of the characters 0-9, A-Z, a-z, _ and -, and not {RESERVED!r}. If this user should have"
+            " an id, correct BI_INTEGRATION['PARTNER_ID']."
         )
     return partner_id
 

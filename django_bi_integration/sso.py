@@ -3,19 +3,15 @@
 Source: "Single Sign On" in the partner documentation, and its successor on support.biginterview.com.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 from urllib.parse import quote
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import get_script_prefix, reverse
 from django.utils import timezone
@@ -29,22 +25,18 @@ from django_bi_integration.exceptions import (
     LaunchInProgress,
     NoAccount,
     NotAllowed,
-    SharedPartnerID,
 )
+from django_bi_integration.launches import begin, check_is_sole_owner, note, record_failure
+from django_bi_integration.limits import limit_visitors, slot
 from django_bi_integration.models import BigInterviewAccount, SSOSession
 from django_bi_integration.models.account import LABEL
-from django_bi_integration.people import belongs_to_another, details_of, partner_id_of
+from django_bi_integration.people import details_of, partner_id_of
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
 from django_bi_integration.targets import check_path, check_return_url, destination, leads_into_sign_on
 from django_bi_integration.text import clean, in_plane
 from django_bi_integration.webhooks.conflicts import despite_conflicts
 
 logger = logging.getLogger(__name__)
-
-#: For so long a second launch of the same user at the same account is taken for the same click.
-DOUBLE_CLICK = timedelta(seconds=3)
-#: How often a launch finds its place taken and, at the next look, free, before that is taken for an error.
-TRIES = 10
 
 Status = SSOSession.Status
 
@@ -79,31 +71,26 @@ def start(
     With a ``request`` and ``TRACK_RETURNS`` they come back through this project first, and the return is recorded.
     ``transport`` is handed to the PartnerClient.
 
-    Raises NotAllowed for a path or a URL and LaunchInProgress, of which nothing is recorded; and, with the failed
-    SSOSession as its ``session``, any other LaunchError, a PartnerAPIError, or UndecryptableKey. Do not call it within
-    a transaction that may be rolled back: the record would go with it.
+    Raises NotAllowed for a path or a URL, LaunchInProgress, TooManyLaunches and TooManyVisits, of which nothing is
+    recorded; and, with the failed SSOSession as its ``session``, any other LaunchError, a PartnerAPIError, or
+    UndecryptableKey. Do not call it within a transaction that may be rolled back: the record would go with it.
     """
     if isinstance(user, AnonymousUser):
         user = None
     _check_targets(redirect_to, to, return_url, request)
+    if user is None and request is not None:
+        limit_visitors(request)
     session = SSOSession(redirect_to=redirect_to, return_url=iri_to_uri(return_url), requested_at=timezone.now())
     session.user = user  # type: ignore[assignment]  # the stubs know Django's own user model
-    try:
-        session.account = _usable_account(account, anonymous=user is None)
-        if user is not None:
-            session.partner_id = partner_id_of(user)
-        _begin(session)
-        if user is not None:
-            _check_is_sole_owner(session, user)
-        if to:
-            session.redirect_to = destination(to, session.partner_id, options or {})
-        launch = _launch(session, user, request, transport)
-    except LaunchInProgress:
-        raise
-    except Exception as error:
-        _fail(session, error)
-        raise
-    _note(session, status=Status.REDIRECTED, redirected_at=timezone.now())
+    with slot():
+        try:
+            launch = _attempt(session, user, account, to, options or {}, request, transport)
+        except LaunchInProgress:
+            raise
+        except Exception as error:
+            _fail(session, error)
+            raise
+        note(session, status=Status.REDIRECTED, redirected_at=timezone.now())
     sso_launched.send_robust(SSOSession, session=session)
     return launch
 
@@ -158,81 +145,25 @@ def _usable_account(account: BigInterviewAccount | str | None, *, anonymous: boo
     return found
 
 
-def _begin(session: SSOSession) -> None:
-    """Store the session, as the only one of its user at its account for a while; raises LaunchInProgress."""
-    session.in_progress = _digest(session)
-    for tries_left in reversed(range(TRIES)):
-        despite_conflicts(lambda: _release(session.in_progress))
-        try:
-            despite_conflicts(lambda: _insert(session))
-        except IntegrityError:
-            if SSOSession.objects.filter(in_progress=session.in_progress).exists():
-                raise LaunchInProgress("A launch has just been started.") from None
-            if not tries_left:
-                raise
-            # The launch that was in the way has failed meanwhile, and made room.
-        else:
-            return
-
-
-@transaction.atomic
-def _insert(session: SSOSession) -> None:
-    session.save(force_insert=True)
-
-
-def _note(session: SSOSession, **changes: Any) -> None:
-    """Store what has become of the session, and nothing that others may have changed of it by now."""
-    told = {name: getattr(session, name) for name in ("partner_id", "redirect_to", "token_expires_at")}
-    for name, value in changes.items():
-        setattr(session, name, value)
-    despite_conflicts(lambda: SSOSession.objects.filter(pk=session.pk).update(**told, **changes))
-
-
-def _digest(session: SSOSession) -> str | None:
-    if session.user_id is None:
-        return None
-    return hashlib.sha256(f"{session.user_id} at {session.account_id}".encode()).hexdigest()
-
-
-def _release(in_progress: str | None) -> None:
-    """Make room for another launch where the latest one is too old to be the first of a double click."""
-    now = timezone.now()
-    is_over = ~Q(status=Status.REQUESTED) & Q(requested_at__lt=now - DOUBLE_CLICK)
-    has_died = Q(requested_at__lt=now - _patience())
-    is_of_another_clock = Q(requested_at__gt=now + DOUBLE_CLICK)
-    SSOSession.objects.filter(is_over | has_died | is_of_another_clock, in_progress=in_progress).update(
-        in_progress=None
-    )
-
-
-def _patience() -> timedelta:
-    """Return how long a launch may be underway before its process counts as dead."""
-    return timedelta(seconds=settings.API_BUDGET_SECONDS) + DOUBLE_CLICK
-
-
-def _check_is_sole_owner(session: SSOSession, user: AbstractBaseUser) -> None:
-    """Raise SharedPartnerID if the id of the session leads to another user, or another user has launched with it.
-
-    The session is stored by now: of two users who launch at once, at least one finds the other's.
-    """
-    shared = f"{session.partner_id!r}, the id that BI_INTEGRATION['PARTNER_ID'] gives to the user {user.pk}"
-    if belongs_to_another(session.partner_id, user):
-        raise SharedPartnerID(
-            f"BI_INTEGRATION['PARTNER_USER'] finds another user, or several, for {shared}. Correct the two settings:"
-            " each user needs an id of their own."
-        )
-    got_through = Q(status__in=[Status.REDIRECTED, Status.RETURNED])
-    may_get_through = Q(status=Status.REQUESTED, requested_at__gt=timezone.now() - _patience())
-    of_another = Q(user__lt=user.pk) | Q(user__gt=user.pk)  # two ranges of the index; exclude() reads the user's own
-    others = SSOSession.objects.filter(
-        got_through | may_get_through, of_another, account=session.account, partner_id=session.partner_id
-    )
-    for other, partner_id in others.values_list("user_id", "partner_id").distinct():
-        if partner_id == session.partner_id:  # a database may take "Abc" for "abc"
-            raise SharedPartnerID(
-                f"The user {other} has signed on with {shared}. Each user needs an id that nobody else has had: correct"
-                " the setting. If both users are the same person, move or delete the earlier user's single sign-ons."
-            )
+@sensitive_variables()
+def _attempt(
+    session: SSOSession,
+    user: AbstractBaseUser | None,
+    account: BigInterviewAccount | str | None,
+    to: str,
+    options: Mapping[str, object],
+    request: HttpRequest | None,
+    transport: BaseAdapter | None,
+) -> Launch:
+    session.account = _usable_account(account, anonymous=user is None)
+    if user is not None:
+        session.partner_id = partner_id_of(user)
+    begin(session)
+    if user is not None:
+        check_is_sole_owner(session, user)
+    if to:
+        session.redirect_to = destination(to, session.partner_id, options)
+    return _launch(session, user, request, transport)
 
 
 @sensitive_variables()
@@ -270,13 +201,10 @@ def _return_url(session: SSOSession, request: HttpRequest | None) -> str:
 
 
 def _fail(session: SSOSession, error: Exception) -> None:
-    logger.warning("launch %s failed: %s", session.reference, type(error).__name__)
-    # What other errors say, those of the host project's own functions for example, is nobody knows what.
+    # Other exceptions' messages may contain anything, so only the class name is stored.
     text = f"{type(error).__name__}: {error}" if isinstance(error, BIIntegrationError) else type(error).__name__
-    if session._state.adding:
-        session.in_progress = None
-        _insert(session)
-    _note(session, status=Status.FAILED, in_progress=None, error=in_plane(clean(text, 2_000)))
+    recorded = record_failure(session, type(error).__name__, in_plane(clean(text, 2_000)))
+    logger.warning("launch %s failed: %s", recorded.reference, type(error).__name__)
     if isinstance(error, BIIntegrationError):
-        error.session = session
-    sso_failed.send_robust(SSOSession, session=session, error=error)
+        error.session = recorded
+    sso_failed.send_robust(SSOSession, session=recorded, error=error)

@@ -29,9 +29,12 @@ from django_bi_integration.exceptions import (
     NotAllowed,
     SharedPartnerID,
     TemporaryFailure,
+    TooManyLaunches,
+    TooManyVisits,
 )
+from django_bi_integration.launches import DOUBLE_CLICK
 from django_bi_integration.models import SSOSession
-from django_bi_integration.sso import DOUBLE_CLICK, Launch
+from django_bi_integration.sso import Launch
 
 #: What each failure answers; the rest is 502, as of a gateway whose other side does not do its part.
 STATUSES: Mapping[type[BIIntegrationError], int] = {
@@ -41,6 +44,8 @@ STATUSES: Mapping[type[BIIntegrationError], int] = {
     LaunchInProgress: 409,
     MissingDetails: 422,
     InvalidAttributes: 422,
+    TooManyVisits: 429,
+    TooManyLaunches: 503,
     TemporaryFailure: 503,
 }
 #: Browsers send one of these headers when they load a page before anyone has followed the link.
@@ -165,6 +170,8 @@ def _status(error: BIIntegrationError) -> int:
 def _retry_after(error: BIIntegrationError) -> dict[str, str]:
     if isinstance(error, LaunchInProgress):
         return {"Retry-After": str(int(DOUBLE_CLICK.total_seconds()) + 1)}
+    if isinstance(error, TooManyLaunches):
+        return {"Retry-After": str(error.retry_after)}
     if isinstance(error, TemporaryFailure):
         return {"Retry-After": str(round(error.retry_after or RETRY_AFTER))}
     return {}
@@ -184,12 +191,14 @@ def _show_failure(request: HttpRequest, error: BIIntegrationError) -> HttpRespon
         "message": _explain(error),
         "detail": str(error) if isinstance(error, NotAllowed) else "",
         "reference": error.session.reference if error.session else None,
-        "retry_url": request.get_full_path() if isinstance(error, TemporaryFailure) else None,
+        "retry_url": request.get_full_path() if isinstance(error, TemporaryFailure | TooManyLaunches) else None,
         "back_url": settings.RETURN_PAGE,
     }
     response = render(request, "django_bi_integration/sso/failed.html", context, status=_status(error))
     for name, value in _retry_after(error).items():
         response.headers[name] = value
+    if isinstance(error, TooManyLaunches) and not isinstance(error, TooManyVisits):
+        response.headers["Refresh"] = str(error.retry_after)  # a slot is free soon: the page tries again by itself
     return response
 
 
@@ -236,6 +245,10 @@ def _explain(error: BIIntegrationError) -> str:
                 "Big Interview cannot be opened for your account here, so that nobody sees another person’s interviews."
                 " Please contact us and quote the reference below."
             )
+        case TooManyVisits():
+            return _("Big Interview has been opened very often from your network. Please try again in a minute.")
+        case TooManyLaunches():
+            return _("Many people are opening Big Interview right now. Please try again in a few seconds.")
         case TemporaryFailure():
             return _("Big Interview does not answer just now. Please try again in a few minutes.")
     return _("The way to Big Interview is not set up right. Please tell us, with the reference below.")
