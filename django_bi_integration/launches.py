@@ -50,7 +50,12 @@ def note(session: SSOSession, **changes: Any) -> None:
     told = {name: getattr(session, name) for name in ("partner_id", "redirect_to", "token_expires_at")}
     for name, value in changes.items():
         setattr(session, name, value)
-    despite_conflicts(lambda: SSOSession.objects.filter(pk=session.pk).update(**told, **changes))
+    despite_conflicts(lambda: _update(session, {**told, **changes}))
+
+
+@transaction.atomic
+def _update(session: SSOSession, values: dict[str, Any]) -> None:
+    SSOSession.objects.filter(pk=session.pk).update(**values)
 
 
 def _user_at_account(session: SSOSession) -> str | None:
@@ -134,5 +139,4 @@ def _store_failure(session: SSOSession, **failure: Any) -> None:
     session.in_progress = None
     if session._state.adding:
         despite_conflicts(lambda: _insert(session))
-    with transaction.atomic():
-        note(session, in_progress=None, **failure)
+    note(session, in_progress=None, **failure)

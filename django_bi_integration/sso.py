@@ -20,12 +20,7 @@ from django.views.decorators.debug import sensitive_variables
 from requests.adapters import BaseAdapter
 
 from django_bi_integration.conf import settings
-from django_bi_integration.exceptions import (
-    BIIntegrationError,
-    LaunchInProgress,
-    NoAccount,
-    NotAllowed,
-)
+from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NoAccount, NotAllowed
 from django_bi_integration.launches import begin, check_is_sole_owner, note, record_failure
 from django_bi_integration.limits import limit_visitors, slot
 from django_bi_integration.models import BigInterviewAccount, SSOSession

@@ -97,3 +97,13 @@ def test_a_frame_shows_the_way_out(portal, api):
         frame.get_by_role("link", name="Open Big Interview in a new tab").click()
     opened.value.wait_for_url(f"{api.url}/sso/login?token=*")
     assert SSOSession.objects.count() == 1
+
+
+def test_a_page_that_found_no_free_slot_goes_on_by_itself(portal, api, settings):
+    settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 0}
+    page = portal(FOLLOWED["link"])
+    page.get_by_text("Practise").click()
+    expect(page.get_by_text("Many people are opening Big Interview right now")).to_be_visible()
+    settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 1}
+    page.wait_for_url(f"{api.url}/sso/login?token=*")
+    assert SSOSession.objects.count() == 1

@@ -12,7 +12,7 @@ from django_bi_integration.models import SSOSession
 
 @admin.register(SSOSession)
 class SSOSessionAdmin(RecordAdmin):
-    list_display = ["requested_at", "reference", "user", "account", "status", "failures", "error"]
+    list_display = ["requested_at", "reference", "user", "account", "status", "error", "failures"]
     list_filter = ["status", "account", "requested_at"]
     list_select_related = ["user", "account"]
     search_help_text = _("A reference, a user’s name for logging in, or a partner id, whole.")
