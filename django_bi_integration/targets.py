@@ -91,7 +91,10 @@ def leads_into_sign_on(url: str) -> bool:
 
     The host is not compared: the same path on another allowed origin would start a launch there.
     """
-    path = urlsplit(url).path
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return False  # not a URL
     for _ in range(DECODINGS + 1):
         if _is_own_view(path):
             return True

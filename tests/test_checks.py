@@ -198,6 +198,12 @@ def test_a_return_page_that_starts_a_launch_is_an_error(settings, page):
     assert ids() == ["E018"]
 
 
+@pytest.mark.parametrize("page", ["/portal/", "https://app.example.edu/", "https://[", "", "/saml/sso/login/"])
+def test_any_other_return_page_is_fine(settings, page):
+    settings.BI_INTEGRATION = {"RETURN_PAGE": page}
+    assert ids() == []
+
+
 def test_ids_of_the_hosts_own_without_a_way_back_are_a_warning(settings):
     settings.BI_INTEGRATION = {"PARTNER_ID": "tests.test_checks.ids"}
     assert ids() == ["W003"]
