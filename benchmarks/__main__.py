@@ -13,6 +13,7 @@ MEASUREMENTS = {
     "dispatch": ("rounds", "backlog"),
     "latency": ("deliveries",),
     "flood": ("requests", "seconds"),
+    "launches": ("rounds", "seconds"),
     "memory": ("number",),
     "growth": ("rows", "rounds", "backlog"),
     "snapshot": ("minutes",),

@@ -31,11 +31,11 @@ class Deployment:
     folder: Path
 
     @contextmanager
-    def web(self, application: str, **environment: str) -> Iterator["Served"]:
-        """Gunicorn with two synchronous workers."""
+    def web(self, application: str, *, threads: int = 1, **environment: str) -> Iterator["Served"]:
+        """Gunicorn with two workers: synchronous ones, or of so many threads."""
         port = free_port()
         command = [sys.executable, "-m", "gunicorn", application, f"--bind=127.0.0.1:{port}", "--workers=2"]
-        command += ["--log-level=error", "--timeout=120", "--worker-tmp-dir=/dev/shm"]
+        command += [f"--threads={threads}", "--log-level=error", "--timeout=120", "--worker-tmp-dir=/dev/shm"]
         program = self._program("gunicorn", command, environment, lambda _: _is_open(port))
         with _running(program):
             yield Served(f"http://127.0.0.1:{port}", program)

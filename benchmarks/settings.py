@@ -64,4 +64,9 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600, "socket_timeout": 2, "socket_connect_timeout": 2}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
-BI_INTEGRATION = {"TRUSTED_PROXIES": [proxy for proxy in os.environ.get("BENCHMARK_PROXIES", "").split(",") if proxy]}
+BI_INTEGRATION: dict[str, object] = {
+    "TRUSTED_PROXIES": [proxy for proxy in os.environ.get("BENCHMARK_PROXIES", "").split(",") if proxy]
+}
+if "BENCHMARK_BASE_URL" in os.environ:
+    BI_INTEGRATION["BASE_URL"] = os.environ["BENCHMARK_BASE_URL"]
+    BI_INTEGRATION["MAX_CONCURRENT_LAUNCHES"] = int(os.environ["BENCHMARK_LAUNCHES"])

@@ -370,7 +370,8 @@ def check_partner_user(**kwargs: Any) -> list[CheckMessage]:
     return [
         Warning(
             "PARTNER_ID is set and PARTNER_USER is not: events cannot tell whom they are about.",
-            hint=f"Set {NAMESPACE}['PARTNER_USER'] to a function that finds the user of an id, or returns None.",
+            hint=f"Set {NAMESPACE}['PARTNER_USER'] to a function that finds the user of an id, or returns None. Each id"
+            " belongs to exactly one user.",
             id=f"{PREFIX}.W003",
         )
     ]

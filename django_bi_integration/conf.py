@@ -36,6 +36,10 @@ class Settings:
     API_ENCODING: str = "json"
     # How long the Partner API may take, retries included, while a student waits.
     API_BUDGET_SECONDS: int = 8
+    # How many launches of a process may wait for the Partner API at once; keep it below the number of its threads.
+    MAX_CONCURRENT_LAUNCHES: int = 2
+    # How many launches a minute the visitors of one address may start without a log-in.
+    VISITOR_LAUNCHES_PER_MINUTE: int = 30
     # Dotted paths: a user's id at Big Interview, the user whom an id belongs to, a user's names and e-mail address.
     PARTNER_ID: str = "django_bi_integration.people.primary_key"
     PARTNER_USER: str = "django_bi_integration.people.user_by_primary_key"

@@ -17,8 +17,11 @@ BIIntegrationError
     ├── NoAccount          there is no account to start it with
     ├── NotAllowed         it was asked to lead somewhere it must not lead
     ├── NoPartnerID        the user has no id that Big Interview would take
+    ├── SharedPartnerID    another user has the same id
     ├── MissingDetails     the user lacks a name or an e-mail address
-    └── LaunchInProgress   one of the same user has just been started
+    ├── LaunchInProgress   one of the same user has just been started
+    └── TooManyLaunches    as many as are allowed are waiting for the Partner API
+        └── TooManyVisits  a network has started as many without a log-in as are allowed in a minute
 """
 
 from collections.abc import Mapping, Sequence
@@ -122,13 +125,35 @@ class NoPartnerID(LaunchError):
     """The setting ``PARTNER_ID`` yields no id that Big Interview would take for the user."""
 
 
+class SharedPartnerID(LaunchError):
+    """Another user has, or had, the id that the setting ``PARTNER_ID`` yields: both would see the same interviews."""
+
+
 class MissingDetails(LaunchError):
     """Big Interview requires what the user lacks; ``names`` are ``first_name``, ``last_name`` or ``email``."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(f"The user has no {', '.join(names)}, which Big Interview requires.")
+        super().__init__(
+            f"The user has no {', '.join(names)}, which Big Interview requires. If your project keeps them elsewhere,"
+            " set BI_INTEGRATION['USER_DETAILS']."
+        )
         self.names = names
 
 
 class LaunchInProgress(LaunchError):
     """A launch of the same user at the same account has just been started: a double click, for example."""
+
+
+class TooManyLaunches(LaunchError):
+    """As many launches of this process as ``MAX_CONCURRENT_LAUNCHES`` allows are waiting for the Partner API.
+
+    ``retry_after`` is the time in seconds after which another one may be tried.
+    """
+
+    def __init__(self, text: str, *, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class TooManyVisits(TooManyLaunches):
+    """Visitors of one network have launched as often as ``VISITOR_LAUNCHES_PER_MINUTE`` allows."""

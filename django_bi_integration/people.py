@@ -6,14 +6,15 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.core.exceptions import ValidationError
+from django.core.exceptions import MultipleObjectsReturned, ValidationError
 from django.utils.module_loading import import_string
 
-from django_bi_integration.conf import settings
+from django_bi_integration.conf import Settings, settings
 from django_bi_integration.exceptions import MissingDetails, NoPartnerID
 
 #: The vendor's rule ("Users", "Create or refresh"). An id cannot be changed there later.
-PARTNER_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+LONGEST_ID = 64
+PARTNER_ID = re.compile(rf"[0-9A-Za-z_-]{{1,{LONGEST_ID}}}")
 #: The path of the API that makes anonymous users: as a user's id, it would make one of those.
 RESERVED = "anonymous"
 #: What the vendor requires when it first hears of a user, and ignores later.
@@ -25,8 +26,9 @@ def partner_id_of(user: AbstractBaseUser) -> str:
     partner_id = import_string(settings.PARTNER_ID)(user)
     if not isinstance(partner_id, str) or not PARTNER_ID.fullmatch(partner_id) or partner_id.lower() == RESERVED:
         raise NoPartnerID(
-            f"{settings.PARTNER_ID} gives {partner_id!r} for the user {user.pk}. Big Interview takes 1 to 64 of the"
-            f" characters 0-9, A-Z, a-z, _ and -, and not {RESERVED!r}."
+            f"{settings.PARTNER_ID} gives {partner_id!r} for the user {user.pk}. Big Interview accepts 1 to"
+            f" {LONGEST_ID} of the characters 0-9, A-Z, a-z, _ and -, and not {RESERVED!r}. If this user should have"
+            " an id, correct BI_INTEGRATION['PARTNER_ID']."
         )
     return partner_id
 
@@ -36,6 +38,17 @@ def user_of(partner_id: str) -> AbstractBaseUser | None:
     user: AbstractBaseUser | None = import_string(settings.PARTNER_USER)(partner_id)
     # The two settings may be at odds, and a database finds user 7 for "007": nobody gets another's interviews.
     return user if user is not None and import_string(settings.PARTNER_ID)(user) == partner_id else None
+
+
+def belongs_to_another(partner_id: str, user: AbstractBaseUser) -> bool:
+    """Return whether the setting ``PARTNER_USER`` finds another user for the id of ``user``, or several users."""
+    if settings.PARTNER_ID != Settings.PARTNER_ID and settings.PARTNER_USER == Settings.PARTNER_USER:
+        return False  # the project has ids that are not primary keys, and no function that finds their users
+    try:
+        found: AbstractBaseUser | None = import_string(settings.PARTNER_USER)(partner_id)
+    except MultipleObjectsReturned:
+        return True
+    return found is not None and found.pk != user.pk
 
 
 def details_of(user: AbstractBaseUser) -> dict[str, str]:

@@ -3,22 +3,18 @@
 Source: "Single Sign On" in the partner documentation, and its successor on support.biginterview.com.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 from urllib.parse import quote
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.http import HttpRequest
-from django.urls import NoReverseMatch
+from django.urls import NoReverseMatch, get_script_prefix
 from django.utils import timezone
 from django.utils.encoding import iri_to_uri
 from django.views.decorators.debug import sensitive_variables
@@ -26,21 +22,18 @@ from requests.adapters import BaseAdapter
 
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NoAccount, NotAllowed
+from django_bi_integration.launches import begin, check_is_sole_owner, note, record_failure
+from django_bi_integration.limits import limit_visitors, slot
 from django_bi_integration.models import BigInterviewAccount, SSOSession
 from django_bi_integration.models.account import LABEL
 from django_bi_integration.paths import own_path
 from django_bi_integration.people import details_of, partner_id_of
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
-from django_bi_integration.targets import check_path, check_return_url, destination
+from django_bi_integration.targets import check_path, check_return_url, destination, leads_into_sign_on
 from django_bi_integration.text import clean, in_plane
 from django_bi_integration.webhooks.conflicts import despite_conflicts
 
 logger = logging.getLogger(__name__)
-
-#: For so long a second launch of the same user at the same account is taken for the same click.
-DOUBLE_CLICK = timedelta(seconds=3)
-#: How often a launch finds its place taken and, at the next look, free, before that is taken for an error.
-TRIES = 10
 
 Status = SSOSession.Status
 
@@ -75,31 +68,28 @@ def start(
     With a ``request`` and ``TRACK_RETURNS`` they come back through this project first, and the return is recorded.
     ``transport`` is handed to the PartnerClient.
 
-    Raises NotAllowed for a path or a URL, LaunchInProgress, and ImproperlyConfigured if ``TRACK_RETURNS`` needs this
-    package's URLs and the request's URLconf does not include them, of which nothing is recorded; and, with the failed
-    SSOSession as its ``session``, any other LaunchError, a PartnerAPIError, or UndecryptableKey. Do not call it within
-    a transaction that may be rolled back: the record would go with it.
+    Raises NotAllowed for a path or a URL, LaunchInProgress, TooManyLaunches and TooManyVisits, and ImproperlyConfigured
+    if ``TRACK_RETURNS`` needs this package's URLs and the request's URLconf does not include them, of which nothing is
+    recorded; and, with the failed SSOSession as its ``session``, any other LaunchError, a PartnerAPIError, or
+    UndecryptableKey. Do not call it within a transaction that may be rolled back: the record would go with it.
     """
     if isinstance(user, AnonymousUser):
         user = None
     _check_targets(redirect_to, to, return_url, request)
+    if user is None and request is not None:
+        limit_visitors(request)
     session = SSOSession(redirect_to=redirect_to, return_url=iri_to_uri(return_url), requested_at=timezone.now())
     back = _return_url(session, request)
     session.user = user  # type: ignore[assignment]  # the stubs know Django's own user model
-    try:
-        session.account = _usable_account(account, anonymous=user is None)
-        _begin(session)
-        if user is not None:
-            session.partner_id = partner_id_of(user)
-        if to:
-            session.redirect_to = destination(to, session.partner_id, options or {})
-        launch = _launch(session, user, back, transport)
-    except LaunchInProgress:
-        raise
-    except Exception as error:
-        _fail(session, error)
-        raise
-    _note(session, status=Status.REDIRECTED, redirected_at=timezone.now())
+    with slot():
+        try:
+            launch = _attempt(session, user, account, to, options or {}, back, transport)
+        except LaunchInProgress:
+            raise
+        except Exception as error:
+            _fail(session, error)
+            raise
+        note(session, status=Status.REDIRECTED, redirected_at=timezone.now())
     sso_launched.send_robust(SSOSession, session=session)
     return launch
 
@@ -123,7 +113,8 @@ def come_back(session: SSOSession) -> str:
     if session.return_url:
         with suppress(NotAllowed):  # the setting may have changed since the launch
             return check_return_url(session.return_url)
-    return str(settings.RETURN_PAGE)
+    page = str(settings.RETURN_PAGE)
+    return get_script_prefix() if leads_into_sign_on(page) else page
 
 
 def _check_targets(redirect_to: str, to: str, return_url: str, request: HttpRequest | None) -> None:
@@ -153,52 +144,25 @@ def _usable_account(account: BigInterviewAccount | str | None, *, anonymous: boo
     return found
 
 
-def _begin(session: SSOSession) -> None:
-    """Store the session, as the only one of its user at its account for a while; raises LaunchInProgress."""
-    session.in_progress = _digest(session)
-    for tries_left in reversed(range(TRIES)):
-        despite_conflicts(lambda: _release(session.in_progress))
-        try:
-            despite_conflicts(lambda: _insert(session))
-        except IntegrityError:
-            if SSOSession.objects.filter(in_progress=session.in_progress).exists():
-                raise LaunchInProgress("A launch has just been started.") from None
-            if not tries_left:
-                raise
-            # The launch that was in the way has failed meanwhile, and made room.
-        else:
-            return
-
-
-@transaction.atomic
-def _insert(session: SSOSession) -> None:
-    session.save(force_insert=True)
-
-
-def _note(session: SSOSession, **changes: Any) -> None:
-    """Store what has become of the session, and nothing that others may have changed of it by now."""
-    told = {name: getattr(session, name) for name in ("partner_id", "redirect_to", "token_expires_at")}
-    for name, value in changes.items():
-        setattr(session, name, value)
-    despite_conflicts(lambda: SSOSession.objects.filter(pk=session.pk).update(**told, **changes))
-
-
-def _digest(session: SSOSession) -> str | None:
-    if session.user_id is None:
-        return None
-    return hashlib.sha256(f"{session.user_id} at {session.account_id}".encode()).hexdigest()
-
-
-def _release(in_progress: str | None) -> None:
-    """Make room for another launch where the latest one is too old to be the first of a double click."""
-    now = timezone.now()
-    patience = timedelta(seconds=settings.API_BUDGET_SECONDS) + DOUBLE_CLICK
-    is_over = ~Q(status=Status.REQUESTED) & Q(requested_at__lt=now - DOUBLE_CLICK)
-    has_died = Q(requested_at__lt=now - patience)
-    is_of_another_clock = Q(requested_at__gt=now + DOUBLE_CLICK)
-    SSOSession.objects.filter(is_over | has_died | is_of_another_clock, in_progress=in_progress).update(
-        in_progress=None
-    )
+@sensitive_variables()
+def _attempt(
+    session: SSOSession,
+    user: AbstractBaseUser | None,
+    account: BigInterviewAccount | str | None,
+    to: str,
+    options: Mapping[str, object],
+    back: str,
+    transport: BaseAdapter | None,
+) -> Launch:
+    session.account = _usable_account(account, anonymous=user is None)
+    if user is not None:
+        session.partner_id = partner_id_of(user)
+    begin(session)
+    if user is not None:
+        check_is_sole_owner(session, user)
+    if to:
+        session.redirect_to = destination(to, session.partner_id, options)
+    return _launch(session, user, back, transport)
 
 
 @sensitive_variables()
@@ -239,13 +203,10 @@ def _return_url(session: SSOSession, request: HttpRequest | None) -> str:
 
 
 def _fail(session: SSOSession, error: Exception) -> None:
-    logger.warning("launch %s failed: %s", session.reference, type(error).__name__)
-    # What other errors say, those of the host project's own functions for example, is nobody knows what.
+    # Other exceptions' messages may contain anything, so only the class name is stored.
     text = f"{type(error).__name__}: {error}" if isinstance(error, BIIntegrationError) else type(error).__name__
-    if session._state.adding:
-        session.in_progress = None
-        _insert(session)
-    _note(session, status=Status.FAILED, in_progress=None, error=in_plane(clean(text, 2_000)))
+    recorded = record_failure(session, type(error).__name__, in_plane(clean(text, 2_000)))
+    logger.warning("launch %s failed: %s", recorded.reference, type(error).__name__)
     if isinstance(error, BIIntegrationError):
-        error.session = session
-    sso_failed.send_robust(SSOSession, session=session, error=error)
+        error.session = recorded
+    sso_failed.send_robust(SSOSession, session=recorded, error=error)

@@ -2,7 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, unquote, urlsplit
+from contextlib import suppress
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from django.urls import Resolver404, get_script_prefix, resolve
+from django.utils.translation import get_language, get_language_from_path, override
 
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import NotAllowed
@@ -10,6 +14,8 @@ from django_bi_integration.models import ObjectState
 from django_bi_integration.vendors.big_interview import OBJECT_TYPE
 
 LONGEST = 4096
+#: The namespace of this package's URLs.
+APP_NAME = "django_bi_integration"
 #: How often a path may have been percent-encoded: whoever looks at it next decodes it at least once.
 DECODINGS = 3
 #: Control characters, what is no character at all, and what not every database can hold.
@@ -48,9 +54,21 @@ def _stays_on_its_host(path: str) -> bool:
 
 
 def check_return_url(url: str) -> str:
-    """``url``, if it is a path on this site or a URL of ``RETURN_URL_ORIGINS``; raises NotAllowed."""
+    """Return ``url`` if it is a path on this site or a URL of ``RETURN_URL_ORIGINS``.
+
+    Raises NotAllowed for any other URL, and for one that leads into single sign-on: logging out at Big Interview
+    would log the student in again.
+    """
     if url.startswith("/"):
-        return check_path(url)
+        check_path(url)
+    else:
+        _check_absolute(url)
+    if leads_into_sign_on(url):
+        raise NotAllowed("The return URL leads back into single sign-on. Give a page of your site.")
+    return url
+
+
+def _check_absolute(url: str) -> None:
     if (
         len(quote(url, safe="", errors="replace")) > LONGEST
         or not url.isascii()
@@ -66,7 +84,34 @@ def check_return_url(url: str) -> str:
     # The whole of what stands before the path is compared, user info and port included.
     if f"{parts.scheme}://{parts.netloc}" not in settings.RETURN_URL_ORIGINS:
         raise NotAllowed("The return URL's scheme and host are not in BI_INTEGRATION['RETURN_URL_ORIGINS'].")
-    return url
+
+
+def leads_into_sign_on(url: str) -> bool:
+    """Return whether the path of ``url`` is one of this package's URLs, however it is encoded.
+
+    The host is not compared: the same path on another allowed origin would start a launch there.
+    """
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return False  # not a URL
+    for _ in range(DECODINGS + 1):
+        if _is_own_view(path):
+            return True
+        path = unquote(path)
+    return False
+
+
+def _is_own_view(path: str) -> bool:
+    # Browsers and servers resolve dot segments and may merge slashes before Django sees the path.
+    plain = urljoin("/", re.sub("/+", "/", path))
+    path_info = "/" + plain.removeprefix(get_script_prefix()).removeprefix("/")
+    with override(get_language_from_path(path_info) or get_language()):  # for i18n_patterns
+        for candidate in (path_info, f"{path_info}/"):  # APPEND_SLASH redirects to the second
+            with suppress(Resolver404):
+                if APP_NAME in resolve(candidate).app_names:
+                    return True
+    return False
 
 
 def destination(name: str, partner_id: str, options: Mapping[str, object]) -> str:

@@ -34,7 +34,15 @@ def servers():
 def test_each_measurement_prints_its_table(servers):
     result = run(*SMALL, "--rows=20000")
     assert result.returncode == 0, result.stderr
-    for title in ("Intake", "Dispatch", "From the POST", "A flood of 500", "Memory", "Growth to 20,000"):
+    for title in (
+        "Intake",
+        "Dispatch",
+        "From the POST",
+        "A flood of 500",
+        "Webhooks while",
+        "Memory",
+        "Growth to 20,000",
+    ):
         assert f"## {title}" in result.stdout
 
 

@@ -107,7 +107,7 @@ def test_every_setting_is_documented_with_its_default_and_tested(name):
 
 
 def test_every_check_is_documented():
-    source = (ROOT / "django_bi_integration" / "checks.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "django_bi_integration").glob("*checks.py"))
     page = (ROOT / "docs" / "checks.md").read_text()
     for check_id in set(re.findall(r"\{PREFIX\}\.([EW]\d{3})", source)):
         assert f"django_bi_integration.{check_id}" in page
@@ -261,6 +261,18 @@ def test_a_dotted_path_that_leads_to_no_function(settings, path):
 def test_an_encoding_that_there_is_not(settings):
     settings.BI_INTEGRATION = {"API_ENCODING": "xml"}
     assert ids() == ["E011"]
+
+
+@pytest.mark.parametrize("page", ["/bi/sso/login/", "https://app.example.edu/bi/sso/login?to=dashboard"])
+def test_a_return_page_that_starts_a_launch_is_an_error(settings, page):
+    settings.BI_INTEGRATION = {"RETURN_PAGE": page}
+    assert ids() == ["E018"]
+
+
+@pytest.mark.parametrize("page", ["/portal/", "https://app.example.edu/", "https://[", "", "/saml/sso/login/"])
+def test_any_other_return_page_is_fine(settings, page):
+    settings.BI_INTEGRATION = {"RETURN_PAGE": page}
+    assert ids() == []
 
 
 def test_ids_of_the_hosts_own_without_a_way_back_are_a_warning(settings):

@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 
 from django_bi_integration import sso
 from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NotAllowed, Unavailable
+from django_bi_integration.launches import begin
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, SSOSession
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
 from tests.deliveries import Recorder, big_interview, deliver, interview_event, stored, subscribed
@@ -286,7 +287,8 @@ class TestFailures:
         assert response.status_code == 422
         assert "your last name and e-mail address" in response.content.decode()
         assert SSOSession.objects.get().error == (
-            "MissingDetails: The user has no last_name, email, which Big Interview requires."
+            "MissingDetails: The user has no last_name, email, which Big Interview requires. If your project keeps them"
+            " elsewhere, set BI_INTEGRATION['USER_DETAILS']."
         )
         assert api.requests == []
 
@@ -296,7 +298,8 @@ class TestFailures:
         BigInterviewAccount.objects.create(subdomain="keyless")
         assert logged_in.post(LAUNCH).status_code == 502
         assert logged_in.get(LOGIN, {"account": "xyz"}).status_code == 502
-        assert [session.error.partition(":")[0] for session in SSOSession.objects.all()] == ["NoAccount"] * 3
+        session = SSOSession.objects.get()
+        assert (session.error.partition(":")[0], session.failures) == ("NoAccount", 3)
         assert api.requests == []
 
     def test_a_lost_encryption_key_is_told_and_its_ciphertext_never_sent(self, logged_in, api, settings):
@@ -333,7 +336,7 @@ class TestFailures:
         account()
         for hours, head in enumerate([b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n", b""]):
             api.scripts[:] = [lambda line, request, head=head: line.sendall(head + reply)]
-            with time_machine.travel(timezone.now() + timedelta(minutes=hours)):
+            with time_machine.travel(timezone.now() + timedelta(hours=hours)):
                 assert logged_in.get(LOGIN).status_code in (502, 503)
         errors = list(SSOSession.objects.values_list("error", flat=True))
         assert len(errors) == 2
@@ -467,6 +470,10 @@ def test_several_organisations_work_side_by_side(student, settings, api):
 class TestDoubleClicks:
     """One launch, not two that spoil each other."""
 
+    @pytest.fixture(autouse=True)
+    def many_at_once(self, api, settings):
+        settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 8}
+
     def test_the_second_click_asks_for_no_token(self, logged_in, api):
         account()
         first, second = logged_in.get(LOGIN), logged_in.get(LOGIN)
@@ -493,7 +500,7 @@ class TestDoubleClicks:
         made = account()
         with time_machine.travel(timezone.now() - timedelta(seconds=6)):
             session = SSOSession(user=student, account=made, requested_at=timezone.now())
-            sso._begin(session)
+            begin(session)
         assert sso.start(student).session != session
 
     def test_many_clicks_at_an_api_that_refuses_are_all_told(self, student, api):
@@ -604,7 +611,7 @@ def test_the_page_of_an_error_shows_neither(logged_in, api, settings, monkeypatc
     def bug(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("django_bi_integration.sso._note", bug)
+    monkeypatch.setattr("django_bi_integration.sso.note", bug)
     logged_in.raise_request_exception = False
     page = logged_in.get(LOGIN)
     assert page.status_code == 500

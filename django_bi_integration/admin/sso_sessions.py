@@ -12,16 +12,19 @@ from django_bi_integration.models import SSOSession
 
 @admin.register(SSOSession)
 class SSOSessionAdmin(RecordAdmin):
-    list_display = ["requested_at", "reference", "user", "account", "status", "error"]
+    list_display = ["requested_at", "reference", "user", "account", "status", "error", "failures"]
     list_filter = ["status", "account", "requested_at"]
     list_select_related = ["user", "account"]
     search_help_text = _("A reference, a user’s name for logging in, or a partner id, whole.")
     ordering = ["-requested_at"]
     arrival = "requested_at"
     fieldsets = [
-        (None, {"fields": ["reference", "user", "account", "partner_id", "status", "error"]}),
+        (None, {"fields": ["reference", "user", "account", "partner_id", "status", "failures", "error"]}),
         (_("Pages"), {"fields": ["redirect_to", "return_url"]}),
-        (_("Times"), {"fields": ["requested_at", "redirected_at", "returned_at", "token_expires_at"]}),
+        (
+            _("Times"),
+            {"fields": ["requested_at", "redirected_at", "returned_at", "last_failed_at", "token_expires_at"]},
+        ),
     ]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:

@@ -96,6 +96,9 @@ class Migration(migrations.Migration):
                 ("redirected_at", models.DateTimeField(blank=True, null=True, verbose_name="redirected")),
                 ("returned_at", models.DateTimeField(blank=True, null=True, verbose_name="returned")),
                 ("error", models.TextField(blank=True, verbose_name="error")),
+                ("failures", models.PositiveIntegerField(default=0, verbose_name="failures")),
+                ("last_failed_at", models.DateTimeField(blank=True, null=True, verbose_name="last failure")),
+                ("failure_key", models.CharField(editable=False, max_length=64, null=True, unique=True)),
                 ("in_progress", models.CharField(editable=False, max_length=64, null=True, unique=True)),
                 (
                     "account",
@@ -126,7 +129,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "single sign-ons",
                 "indexes": [
                     models.Index(fields=["requested_at"], name="bi_sso_requested"),
-                    models.Index(fields=["partner_id"], name="bi_sso_partner"),
+                    models.Index(fields=["partner_id", "user"], name="bi_sso_partner"),
                 ],
             },
         ),

@@ -14,7 +14,8 @@ class SSOSession(models.Model):
     """One launch: who, where to, and whether it got there and back. The token is never part of it.
 
     It is ``requested`` while the Partner API is asked for a token, ``redirected`` once the browser was sent off,
-    ``returned`` when it came back, and ``failed``, with its ``error``, where no token was to be had.
+    ``returned`` when it came back, and ``failed``, with its ``error``, where no token was to be had. A failure that
+    repeats is counted in ``failures`` instead of being stored again.
     """
 
     class Status(models.TextChoices):
@@ -49,6 +50,10 @@ class SSOSession(models.Model):
     redirected_at = models.DateTimeField(_("redirected"), null=True, blank=True)
     returned_at = models.DateTimeField(_("returned"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
+    failures = models.PositiveIntegerField(_("failures"), default=0)
+    last_failed_at = models.DateTimeField(_("last failure"), null=True, blank=True)
+    # Which failure of which user in which hour is counted here, as a digest.
+    failure_key = models.CharField(max_length=64, null=True, unique=True, editable=False)
     # Which user at which account this is the latest launch of, for as long as a second one would be a double click.
     in_progress = models.CharField(max_length=64, null=True, unique=True, editable=False)
 
@@ -60,7 +65,7 @@ class SSOSession(models.Model):
         verbose_name_plural = _("single sign-ons")
         indexes = [
             models.Index(fields=["requested_at"], name="bi_sso_requested"),
-            models.Index(fields=["partner_id"], name="bi_sso_partner"),
+            models.Index(fields=["partner_id", "user"], name="bi_sso_partner"),
         ]
 
     def __str__(self) -> str:

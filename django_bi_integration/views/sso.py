@@ -26,21 +26,30 @@ from django_bi_integration.exceptions import (
     MissingDetails,
     NoPartnerID,
     NotAllowed,
+    SharedPartnerID,
     TemporaryFailure,
+    TooManyLaunches,
+    TooManyVisits,
 )
+from django_bi_integration.launches import DOUBLE_CLICK
 from django_bi_integration.models import SSOSession
-from django_bi_integration.sso import DOUBLE_CLICK, Launch
+from django_bi_integration.sso import Launch
 from django_bi_integration.text import read_object
 
 #: What each failure answers; the rest is 502, as of a gateway whose other side does not do its part.
 STATUSES: Mapping[type[BIIntegrationError], int] = {
     NotAllowed: 400,
     NoPartnerID: 403,
+    SharedPartnerID: 403,
     LaunchInProgress: 409,
     MissingDetails: 422,
     InvalidAttributes: 422,
+    TooManyVisits: 429,
+    TooManyLaunches: 503,
     TemporaryFailure: 503,
 }
+#: Browsers send one of these headers when they load a page before anyone has followed the link.
+AHEAD = ("Sec-Purpose", "Purpose", "X-Moz")
 #: Seconds after which a student may well try again when the Partner API does not say.
 RETRY_AFTER = 60
 
@@ -75,8 +84,10 @@ def personal(view: View) -> View:
 @sensitive_variables()
 def login(request: HttpRequest) -> HttpResponse:
     """A link: sends the browser to Big Interview, or shows a person why not."""
-    if "prefetch" in request.headers.get("Sec-Purpose", ""):
+    if any("prefetch" in request.headers.get(name, "") for name in AHEAD):
         return HttpResponse(status=503)  # nobody has clicked yet: the browser asks again when they do
+    if _is_embedded(request):
+        return _show_embedded(request)
     user = _user(request)
     if user is None and not sso.is_open_to_visitors(request.GET.get("account") or None):
         return redirect_to_login(request.get_full_path())
@@ -111,6 +122,14 @@ def come_back(request: HttpRequest, session_id: UUID) -> HttpResponse:
     """Where Big Interview sends them after their log-out there: on to the page that was asked for."""
     session = get_object_or_404(SSOSession, pk=session_id)
     return HttpResponseRedirect(sso.come_back(session))
+
+
+def _is_embedded(request: HttpRequest) -> bool:
+    """Return whether a page loads the link as an image, a script or a frame, or fetches it: nobody follows it."""
+    destination = request.headers.get("Sec-Fetch-Dest", "document")
+    # A service worker hands a navigation on with an empty destination. No script can set the mode "navigate".
+    is_handed_on = destination == "empty" and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    return destination != "document" and not is_handed_on
 
 
 def _user(request: HttpRequest) -> AbstractBaseUser | None:
@@ -151,6 +170,8 @@ def _status(error: BIIntegrationError) -> int:
 def _retry_after(error: BIIntegrationError) -> dict[str, str]:
     if isinstance(error, LaunchInProgress):
         return {"Retry-After": str(int(DOUBLE_CLICK.total_seconds()) + 1)}
+    if isinstance(error, TooManyLaunches):
+        return {"Retry-After": str(error.retry_after)}
     if isinstance(error, TemporaryFailure):
         return {"Retry-After": str(round(error.retry_after or RETRY_AFTER))}
     return {}
@@ -170,13 +191,26 @@ def _show_failure(request: HttpRequest, error: BIIntegrationError) -> HttpRespon
         "message": _explain(error),
         "detail": str(error) if isinstance(error, NotAllowed) else "",
         "reference": error.session.reference if error.session else None,
-        "retry_url": request.get_full_path() if isinstance(error, TemporaryFailure) else None,
+        "retry_url": request.get_full_path() if isinstance(error, TemporaryFailure | TooManyLaunches) else None,
         "back_url": settings.RETURN_PAGE,
     }
     response = render(request, "django_bi_integration/sso/failed.html", context, status=_status(error))
     for name, value in _retry_after(error).items():
         response.headers[name] = value
+    if isinstance(error, TooManyLaunches) and not isinstance(error, TooManyVisits):
+        response.headers["Refresh"] = str(error.retry_after)  # a slot is free soon: the page tries again by itself
     return response
+
+
+def _show_embedded(request: HttpRequest) -> HttpResponse:
+    """Show a page with the link in a new tab: a person sees it if a site has put the link into a frame."""
+    context = {
+        "message": _("Big Interview cannot be shown inside another page."),
+        "retry_url": request.get_full_path(),
+        "new_tab": True,
+        "back_url": settings.RETURN_PAGE,
+    }
+    return render(request, "django_bi_integration/sso/failed.html", context, status=403)
 
 
 def _show_in_progress(request: HttpRequest) -> HttpResponse:
@@ -206,6 +240,15 @@ def _explain(error: BIIntegrationError) -> str:
             return _(
                 "Big Interview is not open to your account here. If it should be, tell us, with the reference below."
             )
+        case SharedPartnerID():
+            return _(
+                "Big Interview cannot be opened for your account here, so that nobody sees another person’s interviews."
+                " Please contact us and quote the reference below."
+            )
+        case TooManyVisits():
+            return _("Big Interview has been opened very often from your network. Please try again in a minute.")
+        case TooManyLaunches():
+            return _("Many people are opening Big Interview right now. Please try again in a few seconds.")
         case TemporaryFailure():
             return _("Big Interview does not answer just now. Please try again in a few minutes.")
     return _("The way to Big Interview is not set up right. Please tell us, with the reference below.")
