@@ -1,17 +1,26 @@
-"""What a receiver changes in its process, put back before the next receiver starts.
+"""What a receiver changes in its process, put back before the next receiver starts."""
 
-Context variables need nothing here: each receiver runs in a copy of the context. They hold the active language and
-time zone, decimal contexts, and whatever libraries keep there.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import Context, copy_context
+from decimal import getcontext, setcontext
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks.conflicts import begin_anew
+
+
+def separate_context() -> Context:
+    """Return a copy of the current context, to run a receiver in.
+
+    Context variables hold the active language and time zone and whatever libraries keep there. The decimal context is
+    an object that code changes in place, so the copy gets its own.
+    """
+    context = copy_context()
+    context.run(setcontext, getcontext().copy())
+    return context
 
 
 @contextmanager
@@ -21,19 +30,21 @@ def restored(event: ReceivedEvent | None = None) -> Iterator[None]:
     Raises TransactionManagementError if the block left a transaction open on another database: nothing would be
     committed there as long as the process lives. The caller deals with the default database's transaction.
     """
-    attributes = vars(event).copy() if event else {}
-    before = [(database, database.execute_wrappers, [*database.execute_wrappers], database.force_debug_cursor)
-              for database in connections.all(initialized_only=True)]  # fmt: skip
-    were_open = {database.alias for database, *_ in before if _has_open_transaction(database)}
+    attributes = vars(event).copy() if event is not None else {}
+    databases = _connected()
+    before = [(each, each.execute_wrappers, [*each.execute_wrappers], each.force_debug_cursor) for each in databases]
+    were_open = [each for each in databases if _has_open_transaction(each)]
+    left_open = []
     try:
         yield
     finally:
-        if event:
+        if event is not None:
             event.__dict__ = attributes
-        for database, wrappers, content, debugs in before:
+        for each, wrappers, content, debugs in before:
             wrappers[:] = content
-            database.execute_wrappers, database.force_debug_cursor = wrappers, debugs
-        left_open = _end_open_transactions(except_of={DEFAULT_DB_ALIAS, *were_open})
+            each.execute_wrappers, each.force_debug_cursor = wrappers, debugs
+        if len(connections.settings) > 1:
+            left_open = _end_open_transactions(were_open)
     if left_open:
         raise transaction.TransactionManagementError(
             f"A transaction was left open on the database {' and '.join(left_open)}: what was written there is rolled"
@@ -41,13 +52,18 @@ def restored(event: ReceivedEvent | None = None) -> Iterator[None]:
         )
 
 
-def _end_open_transactions(*, except_of: set[str]) -> list[str]:
-    """Roll back the transactions that are open on databases other than these; return their aliases."""
-    others = [database for database in connections.all(initialized_only=True) if database.alias not in except_of]
-    left_open = [database for database in others if _has_open_transaction(database)]
-    for database in left_open:
-        begin_anew(database)
-    return [database.alias for database in left_open]
+def _connected() -> Sequence[BaseDatabaseWrapper]:
+    """Return this thread's connections."""
+    return connections.all(initialized_only=True) if len(connections.settings) > 1 else [connections[DEFAULT_DB_ALIAS]]
+
+
+def _end_open_transactions(were_open: list[BaseDatabaseWrapper]) -> list[str]:
+    """Roll back transactions that were begun since, except the default database's; return the databases' aliases."""
+    others = [each for each in _connected() if each.alias != DEFAULT_DB_ALIAS and each not in were_open]
+    left_open = [each for each in others if _has_open_transaction(each)]
+    for each in left_open:
+        begin_anew(each)
+    return [each.alias for each in left_open]
 
 
 def _has_open_transaction(database: BaseDatabaseWrapper) -> bool:

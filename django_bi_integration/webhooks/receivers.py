@@ -7,7 +7,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextvars import Context, copy_context
+from contextvars import Context
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import partial, wraps
@@ -28,7 +28,7 @@ from django_bi_integration.text import clean
 from django_bi_integration.webhooks.conflicts import is_conflict
 from django_bi_integration.webhooks.coroutines import wait_for
 from django_bi_integration.webhooks.final_errors import remedy_for
-from django_bi_integration.webhooks.isolation import restored
+from django_bi_integration.webhooks.isolation import restored, separate_context
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
     A deadlock is raised again: the transaction is to blame for it, which holds what other receivers locked. And so is
     an interruption of the savepoint's own end, which leaves open what became of the receiver's effects.
     """
-    context = copy_context()
+    context = separate_context()
     callbacks = len(connection.run_on_commit)
     started = time.perf_counter()
     error: BaseException | None = None

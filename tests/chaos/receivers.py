@@ -22,6 +22,13 @@ def harm(event, data, **arguments):
     deeds.get(getattr(data, "title", None), lambda: None)()
 
 
+@receiver(event_received, dispatch_uid="harm in a coroutine")
+async def harm_in_a_coroutine(event, data, **arguments):
+    if getattr(data, "title", None) == "raise in a coroutine":
+        await Seen.objects.acreate(event_id=event.vendor_event_id)
+        fail()
+
+
 @receiver(event_received, dispatch_uid="see")
 def see(event, **arguments):
     Seen.objects.create(event_id=event.vendor_event_id)
