@@ -138,6 +138,7 @@ def test_an_asgi_server_goes_on_when_an_async_receiver_raises(tmp_path):
         "DJANGO_ALLOWED_HOSTS": "127.0.0.1",
         "DJANGO_SECRET_KEY": "asgi-server",
         "DJANGO_SETTINGS_MODULE": "tests.stack_settings",
+        "TEST_STACK_COROUTINES": "1",
         "TEST_STACK_EAGER": "1",
         "TEST_STACK_QUEUE": "unused",
     }
