@@ -126,9 +126,14 @@ def test_a_view_that_dispatches_a_failing_event_does_not_end_its_server():
     assert stored().status == "failed"
 
 
-def test_an_asgi_server_goes_on_when_an_async_receiver_raises(tmp_path):
-    """uvicorn with eager tasks: the vendor gets its 200, the next visitor an answer, and the event is tried again."""
-    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+#: The options of each ASGI server that give its port.
+SERVERS = {"uvicorn": "--port={}", "hypercorn": "--bind=127.0.0.1:{}", "daphne": "--port={}"}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_asgi_server_goes_on_when_an_async_receiver_raises(server, tmp_path):
+    """With eager tasks: the vendor gets its 200, the next visitor an answer, and the event is tried again."""
+    pytest.importorskip(server, reason=f"{server} is not installed")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
@@ -142,22 +147,22 @@ def test_an_asgi_server_goes_on_when_an_async_receiver_raises(tmp_path):
         "TEST_STACK_EAGER": "1",
         "TEST_STACK_QUEUE": "unused",
     }
-    uvicorn = [sys.executable, "-m", "uvicorn", "example_project.asgi:application", f"--port={port}"]
-    server = Program("uvicorn", uvicorn, environment, tmp_path / "log", lambda _: answers_http(url))
+    command = [sys.executable, "-m", server, SERVERS[server].format(port), "example_project.asgi:application"]
+    running = Program(server, command, environment, tmp_path / "log", lambda _: answers_http(url))
     manage = partial(_manage, environment)
     manage("migrate", "--verbosity=0")
     arguments = ["bi_register", "--vendor=big_interview", "--name=x", f"--key={KEY}"]
     webhook = url + json.loads(manage(*arguments))["path"]
-    server.start()
+    running.start()
     try:
         body = interview_event("1").replace(b'"title": "', b'"title": "raise in a coroutine", "old_title": "')
         request = urllib.request.Request(webhook, body, {"authorization": KEY, "content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as response:
             assert response.status == 200
         assert answers_http(url)
-        assert server.process.poll() is None, server.output()
+        assert running.process.poll() is None, running.output()
     finally:
-        server.stop()
+        running.stop()
     look = "from django_bi_integration.models import ReceivedEvent as E; print(E.objects.get().receiver_results)"
     assert "'status': 'retry'" in manage("shell", "--no-imports", "-c", look)
 

@@ -99,6 +99,16 @@ def receivers_of(event: ReceivedEvent) -> list[Receiver]:
     return found
 
 
+def all_receivers() -> list[Receiver]:
+    """Return every receiver that is connected to one of the signals for events, in the order of their names."""
+    found = {
+        receiver.name: receiver
+        for signal in {*BY_EVENT_TYPE.values(), event_received}
+        for receiver in _connected(signal)
+    }
+    return [found[name] for name in sorted(found)]
+
+
 def _connected(signal: Signal) -> Iterator[Receiver]:
     # Signal.send_robust() runs its receivers without telling which one is which; the list that it walks does.
     for (uid, sender_id), reference, *_, is_async in list(signal.receivers):
