@@ -15,11 +15,14 @@ from django_bi_integration.webhooks.conflicts import begin_anew
 def separate_context() -> Context:
     """Return a copy of the current context, to run a receiver in.
 
-    Context variables hold the active language and time zone and whatever libraries keep there. The decimal context is
-    an object that code changes in place, so the copy gets its own.
+    Context variables hold the active language and time zone and whatever libraries keep there. Code changes the decimal
+    context in place, and asgiref before 3.9 does so with what Django keeps, so the copy gets its own.
     """
     context = copy_context()
     context.run(setcontext, getcontext().copy())
+    for variable, value in context.items():
+        if variable.name == "asgiref.local" and isinstance(value, dict):
+            context.run(variable.set, value.copy())
     return context
 
 
