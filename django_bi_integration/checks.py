@@ -21,6 +21,9 @@ from django_bi_integration.conf import NAMESPACE, Settings
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.registration import NAMES_A_PROXY, validate_networks
 from django_bi_integration.probe import find_walls, own_hosts
+from django_bi_integration.webhooks.coroutines import PATCHES
+from django_bi_integration.webhooks.final_errors import ARGUMENTS, accepts_arguments
+from django_bi_integration.webhooks.receivers import all_receivers
 from django_bi_integration.webhooks.wake_up import TASK, named_app, publisher
 
 PREFIX = "django_bi_integration"
@@ -298,6 +301,19 @@ def _check_allowlist(name: str, networks: object) -> list[CheckMessage]:
     return []
 
 
+def check_receivers(**kwargs: Any) -> list[CheckMessage]:
+    """E016: every receiver accepts the arguments that receivers are called with."""
+    return [
+        Error(
+            f"The receiver {receiver.name} does not accept the arguments {', '.join(ARGUMENTS)}, so it always fails.",
+            hint="Accept the arguments that you use, and **kwargs: def receiver(event, data, **kwargs).",
+            id=f"{PREFIX}.E016",
+        )
+        for receiver in all_receivers()
+        if not accepts_arguments(receiver.function)
+    ]
+
+
 def check_celery_app(**kwargs: Any) -> list[CheckMessage]:
     """W001: the host project has a Celery app, and it is loaded."""
     if publisher.has_app or _valid("CELERY_APP"):
@@ -429,8 +445,23 @@ def check_sweep(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_pool(**kwargs: Any) -> list[CheckMessage]:
+    """W007: the configured pool can run the async receivers that are connected."""
+    pool = str(publisher.celery.conf.worker_pool) if publisher.has_app else ""
+    names = [receiver.name for receiver in all_receivers() if receiver.is_async]
+    if not names or not any(library in pool for library in PATCHES):
+        return []
+    return [
+        Warning(
+            f"CELERY_WORKER_POOL is {pool!r}, which cannot run async receivers: {', '.join(names)}.",
+            hint="Use the pool 'prefork', 'solo' or 'threads', or make these receivers plain functions.",
+            id=f"{PREFIX}.W007",
+        )
+    ]
+
+
 #: What ``manage.py check --deploy`` asks alone: middleware may need what is there in production only.
-ON_DEPLOYMENT: list[Check] = [check_way_in, check_eager_tasks, check_sweep]
+ON_DEPLOYMENT: list[Check] = [check_way_in, check_eager_tasks, check_sweep, check_pool]
 
 ALL: list[Check] = [
     check_is_dict,
@@ -444,6 +475,7 @@ ALL: list[Check] = [
     check_return_url_origins,
     check_dotted_paths,
     check_api_encoding,
+    check_receivers,
     check_celery_app,
     check_named_celery_app,
     check_one_celery_app,

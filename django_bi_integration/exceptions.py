@@ -3,6 +3,7 @@
 BIIntegrationError
 ├── RetryLater             raised by a receiver: run me again later
 ├── GiveUp                 raised by a receiver: do not run me again
+│   └── UnsupportedPool    the worker's pool cannot run async receivers
 ├── UndecryptableKey       a stored API key cannot be read with the encryption keys that there are
 │   └── KeyOfAnotherAccount  it was entered for another subdomain
 ├── PartnerAPIError        Big Interview's Partner API did not do what it was asked
@@ -55,6 +56,17 @@ class RetryLater(BIIntegrationError):
 
 class GiveUp(BIIntegrationError):
     """Raised by a receiver that can never do its work for this event; it is marked failed at once."""
+
+
+class UnsupportedPool(GiveUp):
+    """An async receiver cannot run in this process, because a library replaced its threads by greenlets."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__(
+            f"An async receiver cannot run in a process that {library} has patched: its greenlets share one thread, and"
+            " a thread can run only one event loop at a time. Start the worker with --pool=prefork, --pool=solo or"
+            " --pool=threads, or make the receiver a plain function. Then run the failed receivers again."
+        )
 
 
 class UndecryptableKey(BIIntegrationError):

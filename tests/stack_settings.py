@@ -17,6 +17,7 @@ BI_INTEGRATION = {**BI_INTEGRATION, "LEASE_SECONDS": 4, "RETRY_FIRST_SECONDS": 1
 
 CELERY_TASK_DEFAULT_QUEUE = os.environ["TEST_STACK_QUEUE"]
 CELERY_BEAT_SCHEDULE = beat_schedule(seconds=1)
+CELERY_TASK_ALWAYS_EAGER = bool(os.environ.get("TEST_STACK_EAGER"))
 if limit := os.environ.get("TEST_STACK_SOFT_TIME_LIMIT"):
     CELERY_TASK_ANNOTATIONS = {"django_bi_integration.dispatch": {"soft_time_limit": float(limit)}}
 if queue := os.environ.get("TEST_STACK_ROUTED_TO"):

@@ -14,8 +14,9 @@ from django.core.checks import Tags, run_checks
 from django_bi_integration.conf import Settings
 from django_bi_integration.conf import settings as bi_settings
 from django_bi_integration.schedule import beat_schedule
+from django_bi_integration.signals import course_completed
 from django_bi_integration.webhooks.wake_up import TASK, publisher
-from tests.deliveries import registration
+from tests.deliveries import registration, subscribed
 
 ROOT = Path(__file__).parent.parent
 
@@ -392,6 +393,33 @@ def test_a_schedule_without_the_sweep_is_a_warning(monkeypatch):
     assert ids_on_deployment() == ["W006"]
     celery_app(monkeypatch, beat_schedule={"mine": {"task": TASK, "schedule": 60}})
     assert ids_on_deployment() == []
+
+
+def test_a_receiver_that_cannot_be_called_is_an_error():
+    def misses_an_argument(sender, event):
+        pass
+
+    with subscribed(course_completed, misses_an_argument):
+        assert ids() == ["E016"]
+        assert "misses_an_argument does not accept the arguments signal, sender, event, data" in messages()[0]
+    assert ids() == []
+
+
+@pytest.mark.parametrize("pool", ["gevent", "celery.concurrency.eventlet:TaskPool"])
+def test_a_pool_that_cannot_run_the_async_receivers_is_a_warning(pool, monkeypatch):
+    async def receiver(**arguments):
+        pass
+
+    def plain(**arguments):
+        pass
+
+    celery_app(monkeypatch, worker_pool=pool, beat_schedule=beat_schedule())
+    with subscribed(course_completed, plain):
+        assert ids_on_deployment() == []
+    with subscribed(course_completed, receiver):
+        assert ids_on_deployment() == ["W007"]
+        celery_app(monkeypatch, worker_pool="threads", beat_schedule=beat_schedule())
+        assert ids_on_deployment() == []
 
 
 @pytest.mark.parametrize("variables", [{}, {"DJANGO_HSTS_DOMAIN": "1", "DJANGO_HSTS_SECONDS": "31536000"}])

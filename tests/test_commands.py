@@ -116,8 +116,9 @@ def test_bi_dispatch_ends_with_1_when_an_event_failed():
         raise GiveUp
 
     deliver(big_interview())
-    with subscribed(event_received, hopeless), pytest.raises(SystemExit, match="1"):
+    with subscribed(event_received, hopeless), pytest.raises(CommandError, match="An event failed") as error:
         run("bi_dispatch")
+    assert error.value.returncode == 1
 
 
 @pytest.mark.django_db(transaction=True)

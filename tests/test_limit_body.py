@@ -1,7 +1,7 @@
 """limit_body: which requests it ends early, wherever the webhooks are mounted; all others are passed on untouched."""
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 from django.conf.urls.i18n import i18n_patterns
@@ -11,7 +11,7 @@ from django.urls import include, path
 from django_bi_integration.asgi import limit_body
 
 LIMIT = 1_000
-ID = uuid4()
+ID = UUID("0d1f3a52-5d7c-4b0e-9d5c-6a2f0c9f3e11")
 
 
 class Prefixed:

@@ -1,11 +1,15 @@
 """Conflicts: two transactions that lock each other out, of which the database ends one, to be tried again."""
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from random import uniform
 from typing import TypeVar
 
 from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.models.statements import error_number
@@ -14,7 +18,9 @@ Result = TypeVar("Result")
 
 #: Deadlocks and failed serialisation: PostgreSQL's SQLSTATE, MariaDB's and MySQL's error numbers.
 CONFLICTS = {"40001", "40P01", 1020, 1213}
-TRIES = 5
+TRIES = 8
+#: The longest wait before the second try, in seconds; it doubles with each further try.
+LONGEST_FIRST_WAIT = 0.01
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -35,26 +41,39 @@ def writing() -> Iterator[None]:
     finally:
         is_open = connection.connection is not None and not connection.autocommit
         if is_outermost and (connection.in_atomic_block or is_open):
-            _begin_anew()
+            begin_anew(connection)
 
 
-def _begin_anew() -> None:
+def begin_anew(database: BaseDatabaseWrapper) -> None:
     """Leave a transaction that its end has not ended: an interruption in the end of an atomic block has Django count
     one block too many, and nothing on this connection would ever be committed again, by whomever."""
-    connection.close()
+    database.close()
     with suppress(DatabaseFailure):  # the database is away, and what raised says so
-        connection.connect()
+        database.connect()
 
 
-def despite_conflicts(call: Callable[[], Result]) -> Result:
-    """Make the call, which is a transaction of its own, again where the database ended it in favour of another.
+def is_in_callers_transaction() -> bool:
+    """Return True if the connection is in a transaction, which outside of our own ones is the caller's.
 
-    Raises what the call raises: after so many tries, within an outer transaction, or for any other reason.
+    Only the caller can run it again, and its connection is not ours to close.
     """
+    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+
+
+def despite_conflicts(call: Callable[[], Result], *, until: float = math.inf) -> Result:
+    """Run ``call``, which is one transaction, and run it again if the database ended it in favour of another one.
+
+    Between two tries there is a short random wait, so that the two transactions do not meet again. Raises what the
+    last try raises: after ``TRIES``, after ``until`` by the monotonic clock, in a transaction of the caller, and for
+    any error that is not a conflict.
+    """
+    longest_wait = LONGEST_FIRST_WAIT
     for _ in range(TRIES - 1):
         try:
             return call()
         except DatabaseFailure as error:
-            if not is_conflict(error) or connection.in_atomic_block:
+            if not is_conflict(error) or is_in_callers_transaction() or time.monotonic() >= until:
                 raise
+        time.sleep(uniform(0, longest_wait))  # noqa: S311 - no secret
+        longest_wait *= 2
     return call()

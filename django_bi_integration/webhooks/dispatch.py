@@ -28,7 +28,12 @@ from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.models.event import CLAIMED
 from django_bi_integration.text import in_plane
 from django_bi_integration.webhooks import receivers
-from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
+from django_bi_integration.webhooks.conflicts import (
+    despite_conflicts,
+    is_conflict,
+    is_in_callers_transaction,
+    writing,
+)
 from django_bi_integration.webhooks.receive import data_of
 from django_bi_integration.webhooks.receivers import MAX_DEATHS, Outcome, Receiver
 
@@ -46,6 +51,12 @@ FULL_LOOK_SHARE = 20
 ARRIVES_LATE = timedelta(seconds=10)
 #: Milliseconds of work that one commit is meant to be: so long may an effect wait for others to be had.
 COMMIT_MS = 100.0
+
+#: What an event says while it waits because of conflicts.
+CONFLICT = (
+    "The database ended this event's transactions again and again in favour of others (deadlocks or serialization"
+    " failures). That counts as no attempt; the event is tried again."
+)
 
 Status = ReceivedEvent.Status
 
@@ -268,7 +279,8 @@ def _free_objects(keys: set[UUID], now: datetime) -> set[UUID]:
 def release(events: Sequence[ReceivedEvent]) -> None:
     """Give back what is left of a claim, as if it had not been claimed: each keeps its place in the queue."""
     for event in events:
-        ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim).update(**event.before_claim)
+        claimed = ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim)
+        despite_conflicts(partial(claimed.update, **event.before_claim))
 
 
 def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
@@ -289,7 +301,10 @@ def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
         return _together(works, until)
     except (DatabaseFailure, TransactionLost, ClaimLost) as error:
         logger.info("a batch of %s events: %s; they run one by one", len(events), type(error).__name__)
-        _reconnect()
+        if is_conflict(error) and time.monotonic() >= until:
+            release(events)  # no event is to blame
+            return [Status.PENDING] * len(events)
+        _reconnect_after(error)
     except BaseException:
         if any(work.is_running for work in works):  # that one ended the worker; the others are as if not begun
             with suppress(DatabaseFailure):
@@ -317,9 +332,11 @@ def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
                 (status,) = _together([_Work(event)], until)
             except (DatabaseFailure, TransactionLost) as error:
                 logger.warning("event %s: %s; its receivers run one by one", event.pk, type(error).__name__)
-                _reconnect()
+                _reconnect_after(error)
                 if time.monotonic() >= until:
-                    return Status.PENDING  # its claim runs out
+                    if is_conflict(error):
+                        release([event])
+                    return Status.PENDING  # unless released, its claim runs out
             else:
                 return status
         return _Work(event).one_by_one(until)
@@ -328,18 +345,18 @@ def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
         return Status.PENDING
 
 
-def _reconnect() -> None:
-    """Go on with a new connection, as this one may be lost; but a transaction of the caller's has no other."""
-    if not connection.in_atomic_block:
+def _reconnect_after(error: Exception) -> None:
+    """Go on with a new connection if the error may mean that this one is lost; a caller's transaction has no other."""
+    if not is_conflict(error) and not is_in_callers_transaction():
         connection.close()
 
 
 def _set_aside(event: ReceivedEvent) -> str:
     """Fail an event that no worker gets done with, although none of its receivers is to blame."""
     reason = f"No worker lived to finish any of the last {event.interruptions} attempts."
-    ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim).update(
-        status=Status.FAILED, claim=None, next_attempt_at=None, last_error=reason, interruptions=0
-    )
+    claimed = ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim)
+    ended = {"status": Status.FAILED, "claim": None, "next_attempt_at": None, "interruptions": 0}
+    despite_conflicts(partial(claimed.update, last_error=reason, **ended))
     return Status.FAILED
 
 
@@ -424,35 +441,68 @@ class _Work:
         return data_of(self.event)
 
     def one_by_one(self, until: float) -> str:
+        """Run each receiver in its own transaction, which is run again after a conflict with another one.
+
+        If a conflict persists, the event is postponed: a conflict is no attempt, no failure and no worker's death.
+        """
         # Whatever took a worker down before comes last.
         due = sorted(self.due(), key=lambda receiver: self._before(receiver).status == "started")
-        for receiver in due:
-            if self._mark_started(receiver):
-                self._alone(receiver)
-            if time.monotonic() >= until:
-                break
+        try:
+            for receiver in due:
+                self._alone(receiver, until)
+                if time.monotonic() >= until:
+                    break
+            despite_conflicts(self._settle_alone)
+        except DatabaseFailure as error:
+            if not is_conflict(error) or is_in_callers_transaction():
+                raise
+            logger.warning("event %s: its transactions conflict with others; it is tried again later", self.event.pk)
+            despite_conflicts(self._postpone)
+        return self.event.status
+
+    def _settle_alone(self) -> None:
         with writing():
             _States([self.event])
             _settle([self])
-        return self.event.status
 
-    def _alone(self, receiver: Receiver) -> None:
+    def _postpone(self) -> None:
+        """Give up the claim as if it had not been made, with what is done, and have the event wait as for a retry."""
+        claimed = ReceivedEvent.objects.filter(pk=self.event.pk, claim=self.event.claim)
+        wait = receivers.back_off(1)
+        as_before = {**self.event.before_claim, "next_attempt_at": timezone.now() + wait}
+        claimed.update(receiver_results=receivers.dump(self.outcomes), last_error=CONFLICT, **as_before)
+
+    def _alone(self, receiver: Receiver, until: float) -> None:
+        unmarked = self._before(receiver)
+        try:
+            if despite_conflicts(partial(self._mark_started, receiver, unmarked)):
+                self._run_alone(receiver, until)
+        except DatabaseFailure:
+            # If it is a conflict, it is no sign of a worker that died. Other errors end this task.
+            self.outcomes[receiver.name] = unmarked
+            raise
+
+    def _run_alone(self, receiver: Receiver, until: float) -> None:
         before = self._before(receiver)
         try:
-            self._keep(receiver)
+            despite_conflicts(partial(self._keep, receiver), until=until)
         except (DatabaseFailure, TransactionLost) as error:
-            _reconnect()
-            with writing():
-                _States([self.event])  # a lost connection may still be committing
-                self.outcomes = receivers.load(ReceivedEvent.objects.only("receiver_results").get(pk=self.event.pk))
-                if self._before(receiver) == before:  # else it was committed, and only the answer was lost
-                    attempt = Outcome(attempts=before.attempts + 1)
-                    self.outcomes[receiver.name] = receivers.failure(attempt, error)
-                    self._keep()
+            if is_conflict(error):
+                raise
+            _reconnect_after(error)
+            despite_conflicts(partial(self._keep_failure, receiver, before, error))
 
-    def _mark_started(self, receiver: Receiver) -> bool:
+    def _keep_failure(self, receiver: Receiver, before: Outcome, error: Exception) -> None:
+        with writing():
+            _States([self.event])  # a lost connection may still be committing
+            self.outcomes = receivers.load(ReceivedEvent.objects.only("receiver_results").get(pk=self.event.pk))
+            if self._before(receiver) == before:  # else it was committed, and only the answer was lost
+                attempt = Outcome(attempts=before.attempts + 1)
+                self.outcomes[receiver.name] = receivers.failure(attempt, error, receiver)
+                self._keep()
+
+    def _mark_started(self, receiver: Receiver, before: Outcome) -> bool:
         """Commit that ``receiver`` is about to run; False where it was about to too often."""
-        before = self._before(receiver)
         if before.status != "started":
             started = Outcome(status="started", attempts=before.attempts)
         elif before.deaths + 1 < MAX_DEATHS:
@@ -465,18 +515,26 @@ class _Work:
         return not started.has_ended
 
     def _keep(self, *run: Receiver) -> None:
-        """Run ``run`` and store the outcomes with their effects, in one transaction; the claim stays."""
-        with writing():
-            states = _States([self.event])
-            self.run(run, states)
-            kept = ReceivedEvent.objects.filter(pk=self.event.pk, claim=self.event.claim).update(
-                receiver_results=receivers.dump(self.outcomes),
-                is_stale=self.event.is_stale,
-                next_attempt_at=_end_of_lease(),
-            )
-            if not kept:
-                raise ClaimLost
-            states.save()
+        """Run ``run`` and store the outcomes with their effects, in one transaction; the claim stays.
+
+        If that transaction is lost, the outcomes and the event's attributes are as before.
+        """
+        outcomes, attributes = self.outcomes.copy(), vars(self.event).copy()
+        try:
+            with writing():
+                states = _States([self.event])
+                self.run(run, states)
+                kept = ReceivedEvent.objects.filter(pk=self.event.pk, claim=self.event.claim).update(
+                    receiver_results=receivers.dump(self.outcomes),
+                    is_stale=self.event.is_stale,
+                    next_attempt_at=_end_of_lease(),
+                )
+                if not kept:
+                    raise ClaimLost
+                states.save()
+        except BaseException:
+            self.outcomes, self.event.__dict__ = outcomes, attributes
+            raise
 
     def run(self, run: Sequence[Receiver], states: _States, until: float = math.inf) -> None:
         """Run receivers, those left at that time another time, and have the event take its place among those of its

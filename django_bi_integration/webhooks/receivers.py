@@ -7,14 +7,13 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextvars import Context
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import partial, wraps
 from random import uniform
 from typing import Any, Literal
 
-from asgiref.sync import async_to_sync
 from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
 from django.dispatch import Signal
@@ -27,6 +26,9 @@ from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.signals import BY_EVENT_TYPE, event_received
 from django_bi_integration.text import clean
 from django_bi_integration.webhooks.conflicts import is_conflict
+from django_bi_integration.webhooks.coroutines import wait_for
+from django_bi_integration.webhooks.final_errors import remedy_for
+from django_bi_integration.webhooks.isolation import restored, separate_context
 
 logger = logging.getLogger(__name__)
 
@@ -80,26 +82,9 @@ class Receiver:
     def call(self, event: ReceivedEvent, data: EventData | None) -> None:
         call = partial(self.function, signal=self.signal, sender=WebhookRegistration, event=event, data=data)
         if self.is_async:
-            _await(call)
+            wait_for(call)
         else:
             call()
-
-
-def _await(call: Callable[..., Any]) -> None:
-    """Await a coroutine; one that is interrupted from outside, by a time limit, is not left behind running."""
-    running: list[asyncio.Task[Any]] = []
-
-    async def run() -> None:
-        running.extend(asyncio.all_tasks())  # it is the only one
-        await call()
-
-    try:
-        async_to_sync(run)()
-    except BaseException:
-        for task in running:
-            with suppress(RuntimeError):  # it has ended by itself, and its loop is closed
-                task.get_loop().call_soon_threadsafe(task.cancel)
-        raise
 
 
 def receivers_of(event: ReceivedEvent) -> list[Receiver]:
@@ -112,6 +97,16 @@ def receivers_of(event: ReceivedEvent) -> list[Receiver]:
         if seen[receiver.name] > 1:
             found[index] = replace(receiver, name=f"{receiver.name} #{seen[receiver.name]}")
     return found
+
+
+def all_receivers() -> list[Receiver]:
+    """Return every receiver that is connected to one of the signals for events, in the order of their names."""
+    found = {
+        receiver.name: receiver
+        for signal in {*BY_EVENT_TYPE.values(), event_received}
+        for receiver in _connected(signal)
+    }
+    return [found[name] for name in sorted(found)]
 
 
 def _connected(signal: Signal) -> Iterator[Receiver]:
@@ -143,13 +138,14 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
     A deadlock is raised again: the transaction is to blame for it, which holds what other receivers locked. And so is
     an interruption of the savepoint's own end, which leaves open what became of the receiver's effects.
     """
+    context = separate_context()
     callbacks = len(connection.run_on_commit)
     started = time.perf_counter()
     error: BaseException | None = None
     has_run = False
     try:
         with transaction.atomic():
-            error = _error_of(receiver, event, data)
+            error = _error_of(receiver, event, data, context)
             has_run = True
             if error is not None:
                 transaction.set_rollback(True)
@@ -161,11 +157,11 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
         error = _went_on(refusal)
     duration_ms = _last_ms[receiver.name] = _ms_since(started)
     if len(connection.run_on_commit) > callbacks:
-        _watch_callbacks(receiver, callbacks, duration_ms)
+        _watch_callbacks(receiver, callbacks, duration_ms, context)
     attempt = Outcome(attempts=before.attempts + 1, deaths=before.deaths, duration_ms=duration_ms)
     if error is None:
         return replace(attempt, status="done")
-    outcome = failure(attempt, error)
+    outcome = failure(attempt, error, receiver)
     # Neither the payload nor what the error says of it belongs into a log.
     logger.warning(
         "receiver %s raised %s for event %s: %s",
@@ -174,17 +170,19 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
     return outcome
 
 
-def _error_of(receiver: Receiver, event: ReceivedEvent, data: EventData | None) -> BaseException | None:
+def _error_of(
+    receiver: Receiver, event: ReceivedEvent, data: EventData | None, context: Context
+) -> BaseException | None:
     """Call the receiver; return what it raised, or what is to be said of what it did, and None where all is well."""
     pk = event.pk
     try:
-        receiver.call(event, data)
-        if event.pk != pk:
-            raise TypeError("A receiver may not delete its event: the record that it is done would go with it.")
-        if connection.needs_rollback and not connection.closed_in_transaction:
-            raise _went_on()
+        with restored(event):
+            context.run(receiver.call, event, data)
+            if event.pk != pk:
+                raise TypeError("A receiver may not delete its event: the record that it is done would go with it.")
+            if connection.needs_rollback and not connection.closed_in_transaction:
+                raise _went_on()
     except (Exception, asyncio.CancelledError) as error:  # whatever one raises must not reach the others
-        event.pk = pk
         if is_conflict(error):
             raise
         return error
@@ -200,9 +198,10 @@ def _went_on(cause: DatabaseFailure | None = None) -> Exception:
     return error
 
 
-def _watch_callbacks(receiver: Receiver, first: int, ms: float) -> None:
+def _watch_callbacks(receiver: Receiver, first: int, ms: float, context: Context) -> None:
     """Have what the receiver left for after the commit run whatever one of those calls raises, which Django logs, and
-    count as the receiver's time: the calls of one commit are lost together with their worker."""
+    count as the receiver's time: the calls of one commit are lost together with their worker. They run in the context
+    that the receiver left, so what it activated is active for them, and for nothing else."""
 
     def watched(call: Callable[[], object]) -> Callable[[], None]:
         @wraps(call)
@@ -210,7 +209,8 @@ def _watch_callbacks(receiver: Receiver, first: int, ms: float) -> None:
             nonlocal ms
             started = time.perf_counter()
             try:
-                call()
+                with restored():
+                    context.run(call)
             finally:
                 ms += _ms_since(started)
                 _last_ms[receiver.name] = ms
@@ -225,14 +225,16 @@ def _ms_since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def failure(attempt: Outcome, error: BaseException) -> Outcome:
+def failure(attempt: Outcome, error: BaseException, receiver: Receiver) -> Outcome:
     """The outcome of an attempt that ended with ``error``: another try later, or none."""
+    remedy = remedy_for(error, receiver.function)
+    text = clean(f"{type(error).__name__}: {_text(error)}", 1_000 - len(remedy))
     told = replace(
         attempt,
-        error=clean(f"{type(error).__name__}: {_text(error)}", 1_000),
+        error=f"{text} {remedy}" if remedy else text,
         traceback=clean("".join(traceback.format_exception(error)), 10_000),
     )
-    if isinstance(error, GiveUp) or attempt.attempts >= settings.MAX_ATTEMPTS:
+    if remedy or isinstance(error, GiveUp) or attempt.attempts >= settings.MAX_ATTEMPTS:
         return replace(told, status="failed")
     asked = error.after if isinstance(error, RetryLater) else None
     wait = min(asked, LONGEST_WAIT) if asked is not None else back_off(attempt.attempts)

@@ -42,3 +42,13 @@ def end_process():
 def lose_connection():
     connection.connection.close()
     connection.cursor().execute("SELECT 1")
+
+
+async def in_a_coroutine(event, data, **arguments):
+    await Seen.objects.acreate(event_id=event.vendor_event_id)
+    if getattr(data, "title", None) == "raise in a coroutine":
+        fail()
+
+
+if os.environ.get("TEST_STACK_COROUTINES"):
+    event_received.connect(in_a_coroutine, dispatch_uid="in a coroutine")

@@ -5,6 +5,8 @@ from argparse import ArgumentParser, ArgumentTypeError
 from contextlib import suppress
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from django_bi_integration.management.base import CommandWithExamples
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks.dispatch import dispatch_pending
@@ -44,4 +46,5 @@ It needs no broker and may run beside Celery workers. The exit code is 1 when an
         sentence = "{dispatched} dispatched, {to_retry} to be tried again, {failed} failed; {waiting} waiting."
         self.stdout.write(json.dumps(counts) if options["json"] else sentence.format(**counts))
         if counts["failed"]:
-            raise SystemExit(1)
+            # Not SystemExit: a view or a task may call this command, and that would end its whole server.
+            raise CommandError("An event failed: its page in the admin shows which receiver, and why.", returncode=1)

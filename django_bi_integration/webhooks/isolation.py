@@ -1,0 +1,73 @@
+"""What a receiver changes in its process, put back before the next receiver starts."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from decimal import getcontext, setcontext
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.webhooks.conflicts import begin_anew
+
+
+def separate_context() -> Context:
+    """Return a copy of the current context, to run a receiver in.
+
+    Context variables hold the active language and time zone and whatever libraries keep there. Code changes the decimal
+    context in place, and asgiref before 3.9 does so with what Django keeps, so the copy gets its own.
+    """
+    context = copy_context()
+    context.run(setcontext, getcontext().copy())
+    for variable, value in context.items():
+        if variable.name == "asgiref.local" and isinstance(value, dict):
+            context.run(variable.set, value.copy())
+    return context
+
+
+@contextmanager
+def restored(event: ReceivedEvent | None = None) -> Iterator[None]:
+    """Put back the event's attributes, and what Django keeps on each connection, when the block ends.
+
+    Raises TransactionManagementError if the block left a transaction open on another database: nothing would be
+    committed there as long as the process lives. The caller deals with the default database's transaction.
+    """
+    attributes = vars(event).copy() if event is not None else {}
+    databases = _connected()
+    before = [(each, each.execute_wrappers, [*each.execute_wrappers], each.force_debug_cursor) for each in databases]
+    were_open = [each for each in databases if _has_open_transaction(each)]
+    left_open = []
+    try:
+        yield
+    finally:
+        if event is not None:
+            event.__dict__ = attributes
+        for each, wrappers, content, debugs in before:
+            wrappers[:] = content
+            each.execute_wrappers, each.force_debug_cursor = wrappers, debugs
+        if len(connections.settings) > 1:
+            left_open = _end_open_transactions(were_open)
+    if left_open:
+        raise transaction.TransactionManagementError(
+            f"A transaction was left open on the database {' and '.join(left_open)}: what was written there is rolled"
+            " back. Use `with transaction.atomic(using=…)`, which ends its transaction."
+        )
+
+
+def _connected() -> Sequence[BaseDatabaseWrapper]:
+    """Return this thread's connections."""
+    return connections.all(initialized_only=True) if len(connections.settings) > 1 else [connections[DEFAULT_DB_ALIAS]]
+
+
+def _end_open_transactions(were_open: list[BaseDatabaseWrapper]) -> list[str]:
+    """Roll back transactions that were begun since, except the default database's; return the databases' aliases."""
+    others = [each for each in _connected() if each.alias != DEFAULT_DB_ALIAS and each not in were_open]
+    left_open = [each for each in others if _has_open_transaction(each)]
+    for each in left_open:
+        begin_anew(each)
+    return [each.alias for each in left_open]
+
+
+def _has_open_transaction(database: BaseDatabaseWrapper) -> bool:
+    return database.in_atomic_block or (database.connection is not None and not database.autocommit)
