@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
-from django_bi_integration import doctor
+from django_bi_integration import doctor, public_url
 from django_bi_integration.management.commands.bi_doctor import Command
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal
 from django_bi_integration.schedule import beat_schedule
@@ -186,7 +186,7 @@ def test_a_public_url_without_tls(live_server):
 
 def test_a_public_url_where_nobody_answers(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as impatient:
-        impatient.setattr(doctor, "PATIENCE", 0.1)
+        impatient.setattr(public_url, "PATIENCE", 0.1)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert "did not answer within 0.1 seconds" in findings("public URL", "--url", url)[0][1]
     assert findings("public URL", "--url", url)[0][1].startswith("Nothing answers at")
@@ -196,7 +196,7 @@ def test_a_public_url_where_nobody_answers(monkeypatch):
     "head", [b"HTTP/1.1 404 Not Found\r\n", b"HTTP/1.1 404 Not Found\r\n\r\n"], ids=["head", "body"]
 )
 def test_a_public_url_that_answers_drop_by_drop_is_not_waited_for(monkeypatch, head):
-    monkeypatch.setattr(doctor, "PATIENCE", 0.3)
+    monkeypatch.setattr(public_url, "PATIENCE", 0.3)
     enough = Event()
 
     def drip(listening):

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from django.core.management.base import CommandError
 
-from django_bi_integration.doctor import Finding, Level, examine
+from django_bi_integration.doctor import examine
+from django_bi_integration.findings import Finding, Level
 from django_bi_integration.management.base import CommandWithExamples
 
 

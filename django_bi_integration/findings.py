@@ -1,0 +1,40 @@
+"""What ``bi_doctor`` finds: the answer to one question each."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from threading import Thread
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question, and what to do where it is not well."""
+
+    level: Level
+    subject: str
+    message: str
+    remedy: str = ""
+
+
+def within(seconds: float, function: Callable[[], Result]) -> Result:
+    """What the function returns; raises TimeoutError where it takes longer, and leaves it behind then."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except Exception as error:  # noqa: BLE001 - raised again by result()
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future.result(seconds)
