@@ -14,11 +14,11 @@ from django_bi_integration.probe import webhook_path
 from django_bi_integration.public_url import PATIENCE, post, report_in
 from django_bi_integration.webhooks.self_report import HEADER, VALID_SECONDS, make_token, read_report
 
-#: An address that no request comes from (RFC 5737).
+#: Addresses that no request comes from (RFC 5737).
 FORGED = "198.51.100.77"
-#: Headers in which servers, middleware and proxies look for the client's address.
-CHAINS = ("X-Forwarded-For", "X_Forwarded_For")
-OTHERS = (
+OTHER = "198.51.100.88"
+#: Further headers in which servers, middleware and proxies look for one address.
+SINGLE = (
     *("X-Real-IP", "X_Real_IP", "Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Forwarded", "Forwarded-For"),
     *("CF-Connecting-IP", "True-Client-IP", "Fastly-Client-IP", "X-Original-Forwarded-For", "Remote-Addr"),
 )
@@ -46,12 +46,11 @@ def web_process(url: str) -> Iterator[Finding]:
         yield finding
 
 
-def ask(url: str, header: str = "", value: str = "") -> Report | None:
-    """The web process's report about a request with this header; None if the request does not get to it."""
+def ask(url: str, **headers: str) -> Report | None:
+    """The web process's report about a request with these headers; None if the request does not get to it."""
     token = make_token()
-    headers = {HEADER: token} | ({header: value} if header else {})
     try:
-        response, body = within(PATIENCE, partial(post, url, headers))
+        response, body = within(PATIENCE, partial(post, url, {HEADER: token, **headers}))
     except (requests.exceptions.RequestException, TimeoutError):
         return None
     return read_report(report_in(response, body) or "", token)
@@ -59,8 +58,7 @@ def ask(url: str, header: str = "", value: str = "") -> Report | None:
 
 def client_address(url: str, usual: Report) -> Finding:
     """Can anyone choose the address that allowlists see, and is it the one that the request came from?"""
-    forgeries = list(_forgeries(usual))
-    reports = [(header, ask(url, header, value)) for header, value in forgeries]
+    reports = [(header, ask(url, **headers, **{header: value})) for header, value, headers in _forgeries(usual)]
     believed = {header: report for header, report in reports if report and report["address"] == FORGED}
     if believed:
         message = f"anyone can choose the address that allowlists see, with the header {' or '.join(believed)}"
@@ -76,16 +74,16 @@ def client_address(url: str, usual: Report) -> Finding:
     return Finding(Level.WARN, "client address", message, _remedy_for_proxies(first, proxies))
 
 
-def _forgeries(usual: Report) -> Iterator[tuple[str, str]]:
-    """Headers and values with which a client may pass for another one."""
+def _forgeries(usual: Report) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Headers and values with which a client may pass for another one, and what it sends in front of them."""
     inner = _hops(usual)[1:-1]
-    for header in CHAINS:
-        yield header, FORGED
-        if inner:
-            yield header, ", ".join([FORGED, *inner])
-    yield "Forwarded", f"for={FORGED}"
-    for header in OTHERS:
-        yield header, FORGED
+    for value in {FORGED, ", ".join([FORGED, *inner])}:
+        yield "X-Forwarded-For", value, {}
+        yield "X_Forwarded_For", value, {}
+        yield "X_Forwarded_For", value, {"X-Forwarded-For": OTHER}  # a proxy that appends to this leaves it in front
+    yield "Forwarded", f"for={FORGED}", {}
+    for header in SINGLE:
+        yield header, FORGED, {}
 
 
 def _hops(report: Report) -> list[str]:

@@ -28,7 +28,7 @@ LONGEST_TOKEN = 200
 DELAY = 0.3
 
 _SALT = "django_bi_integration.self_report"
-_signer = signing.TimestampSigner(salt=f"{_SALT}.token")
+_SALT_OF_TOKEN = f"{_SALT}.token"
 #: Tells processes apart, on other machines too.
 _ORIGIN = secrets.token_hex(4)
 
@@ -79,7 +79,7 @@ watch = Watch()
 
 def make_token() -> str:
     """Return a token that the web process accepts for the next minutes."""
-    return _signer.sign(secrets.token_urlsafe(8))
+    return signing.TimestampSigner(salt=_SALT_OF_TOKEN).sign(secrets.token_urlsafe(8))
 
 
 def report_for(request: HttpRequest) -> str | None:
@@ -88,7 +88,7 @@ def report_for(request: HttpRequest) -> str | None:
     if not token or len(token) > LONGEST_TOKEN:
         return None
     try:
-        _signer.unsign(token, max_age=VALID_SECONDS)
+        signing.TimestampSigner(salt=_SALT_OF_TOKEN).unsign(token, max_age=VALID_SECONDS)
     except signing.BadSignature:
         return None
     address = client_address(request)
