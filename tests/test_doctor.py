@@ -6,7 +6,6 @@ import socket
 import time
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import ThreadingMixIn
 from threading import Event, Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -31,6 +30,7 @@ from django_bi_integration.schedule import beat_schedule
 from django_bi_integration.webhooks.self_report import make_token, read_report
 from django_bi_integration.webhooks.wake_up import Publisher, publisher
 from tests.deliveries import big_interview, deliver, registration
+from tests.http_servers import answering
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -133,27 +133,9 @@ def test_the_public_url_is_asked_without_a_trace(live_server):
     assert Refusal.objects.exists()
 
 
-@contextmanager
 def server(status, headers=(), body=b""):
     """A server that answers every POST alike; its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value.format(path=self.path))
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
+    return answering(lambda path, *_: (status, [(name, value.format(path=path)) for name, value in headers], body))
 
 
 @pytest.mark.parametrize(
@@ -398,30 +380,16 @@ def test_a_server_that_leaves_the_address_alone_passes():
     assert (level, message.partition(",")[0]) == ("ok", "this request is seen to come from 127.0.0.1")
 
 
-@contextmanager
 def behind_proxy(url, line):
     """A proxy in front of it, which makes its X-Forwarded-For of the client's; its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            headers = {**self.headers, "X-Forwarded-For": line(self.headers.get("X-Forwarded-For"))}
-            sent = {name: value for name, value in headers.items() if value is not None}
-            answer = requests.post(url + self.path, body, headers=sent, timeout=30)
-            self.send_response(answer.status_code)
-            for name in ("Allow", "Content-Type"):
-                self.send_header(name, answer.headers[name])
-            self.send_header("Content-Length", str(len(answer.content)))
-            self.end_headers()
-            self.wfile.write(answer.content)
+    def forward(path, headers, body):
+        headers["X-Forwarded-For"] = line(headers.get("X-Forwarded-For"))
+        sent = {name: value for name, value in headers.items() if value is not None}
+        answer = requests.post(url + path, body, headers=sent, timeout=30)
+        return answer.status_code, [("Allow", answer.headers["Allow"])], answer.content
 
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
+    return answering(forward)
 
 
 def overwrite(theirs):

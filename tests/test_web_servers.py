@@ -72,7 +72,11 @@ def site(tmp_path_factory):
     return Site(environment, str(database), *json.loads(done.stdout))
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=lambda server: server.name)
+# Each server is started once, in one of the processes that tests run in.
+GROUPS = [pytest.param(server, marks=pytest.mark.xdist_group(server.name), id=server.name) for server in SERVERS]
+
+
+@pytest.fixture(scope="module", params=GROUPS)
 def running(request, site, tmp_path_factory):
     server = request.param
     if server.version is None:

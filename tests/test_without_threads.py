@@ -8,22 +8,22 @@ import sys
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import takewhile
-from threading import Lock, Thread
+from threading import Lock
 
 import pytest
 import redis
 
 from django_bi_integration.doctor import examine
 from tests.deliveries import CREATED, KEY
+from tests.http_servers import answering
 from tests.rooms import broker_room
 from tests.servers import ServerMissing, free_port, provided
 from tests.stack import ROOT, Program
 from tests.waiting import wait_until
 from tests.web_servers import MISSING, SERVERS, listens
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("without threads")]
 
 SECRET = "without threads"
 UWSGI = "--http-socket=127.0.0.1:{port} --module=example_project.wsgi --master --die-on-term --need-app"
@@ -129,34 +129,21 @@ def test_a_process_that_is_frozen_after_each_response_notifies_before_it(platfor
         assert site.messages() == 1
 
 
-@contextmanager
 def thawing(port, process):
     """A proxy in front of a process that runs only while it has a request; its URL."""
     one_by_one = Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            with one_by_one:
-                os.killpg(process.pid, signal.SIGCONT)
-                connection = HTTPConnection("127.0.0.1", port, timeout=60)
-                connection.request("POST", self.path, body, {**self.headers, "Connection": "close"})
-                answer = connection.getresponse()
-                content = answer.read()
-                os.killpg(process.pid, signal.SIGSTOP)
-            self.send_response(answer.status)
-            for name in ("Allow", "Content-Type", "Content-Length"):
-                self.send_header(name, answer.headers[name])
-            self.end_headers()
-            self.wfile.write(content)
+    def forward(path, headers, body):
+        with one_by_one:
+            os.killpg(process.pid, signal.SIGCONT)
+            connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("POST", path, body, {**headers, "Connection": "close"})
+            answer = connection.getresponse()
+            content = answer.read()
+            os.killpg(process.pid, signal.SIGSTOP)
+        return answer.status, [("Allow", answer.headers["Allow"])], content
 
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
+    return answering(forward)
 
 
 @pytest.mark.parametrize(

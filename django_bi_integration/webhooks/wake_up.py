@@ -46,7 +46,7 @@ class Publisher:
         self._idle.set()
         self._start_lock = threading.Lock()
         self._pid: int | None = None
-        self._once: threading.Thread | None = None
+        self._hanging: threading.Thread | None = None
         #: When the latest attempt to publish ended, on the monotonic clock, and whether it failed.
         self.attempted_at: float | None = None
         self.broker_is_down = False
@@ -95,12 +95,14 @@ class Publisher:
 
     def _publish_now(self) -> None:
         """Publish while the request waits, unless an earlier attempt still hangs or has just failed."""
-        hangs = self._once is not None and self._once.is_alive()
+        hangs = self._hanging is not None and self._hanging.is_alive()
         if hangs or (self.broker_is_down and self._last_attempt_is_recent()):
             return
-        self._once = threading.Thread(target=self._publish, name="django_bi_integration wake-up", daemon=True)
-        self._once.start()
-        self._once.join(self.LONGEST_WAIT)
+        attempt = threading.Thread(target=self._publish, name="django_bi_integration wake-up", daemon=True)
+        attempt.start()
+        attempt.join(self.LONGEST_WAIT)
+        if attempt.is_alive():
+            self._hanging = attempt
 
     def _last_attempt_is_recent(self) -> bool:
         return self.attempted_at is not None and time.monotonic() - self.attempted_at < self.LONGEST_INTERVAL
