@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from itertools import takewhile
@@ -16,6 +16,7 @@ import pytest
 from django_bi_integration.doctor import examine
 from tests import servers_table
 from tests.deliveries import COMPLETED, CREATED, KEY
+from tests.http_servers import answering
 from tests.stack import ROOT, Program
 from tests.web_servers import MISSING, PROXY, SERVERS, WebServer
 
@@ -219,14 +220,28 @@ def test_a_rejection_leaves_the_connection_usable_or_closes_it(running):
     assert (status, rows(running, event_id)) == (200, 1)
 
 
+def proxy(port):
+    """A proxy that appends to X-Forwarded-For and passes every other header on; its URL."""
+
+    def forward(path, headers, body):
+        theirs = headers.get("X-Forwarded-For")
+        headers["X-Forwarded-For"] = f"{theirs}, {STRANGER}" if theirs else STRANGER
+        connection = HTTPConnection("127.0.0.1", port, timeout=60, source_address=(PROXY, 0))
+        connection.request("POST", path, body, {**headers, "Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, [("Allow", answer.headers["Allow"])], answer.read()
+
+    return answering(forward)
+
+
 def test_bi_doctor_finds_what_never_to_set(running, settings):
-    if running.server.is_wrong_behind_proxy:
-        pytest.skip("it does its harm behind a proxy only")
     settings.SECRET_KEY = SECRET
-    findings = takewhile(lambda one: one.subject != "broker", examine(f"http://127.0.0.1:{running.ports['wrong']}"))
-    (finding,) = [one for one in findings if one.subject == "client address"]
-    assert finding.level == "fail"
-    assert "X-Forwarded-For" in finding.message
+    port = running.ports["wrong"]
+    direct = nullcontext(f"http://127.0.0.1:{port}")
+    with proxy(port) if running.server.is_wrong_behind_proxy else direct as url:
+        found = list(takewhile(lambda one: one.subject != "notifications", examine(url)))
+    assert (found[-1].level, found[-1].subject) == ("fail", "client address")
+    assert servers_table.stored()[running.server.name]["wrong"][0] in found[-1].message
 
 
 def test_an_async_receiver_that_raises_harms_only_its_event(running):
