@@ -146,11 +146,10 @@ def notifications(url: str) -> Finding | None:
 
 def _look(url: str) -> Report | None:
     """Leave the web processes alone for a while; the report of the first one that had been asked before."""
-    asked = time.monotonic()
     time.sleep(QUIET)
     for _ in range(LOOKS):
         report = ask(url)
         told: Report | None = report and report["notifications"]
-        if told and (told["mode"] != "thread" or (told["seconds"] or 0) >= min(QUIET, time.monotonic() - asked)):
+        if told and (told["mode"] != "thread" or (told["seconds"] or 0) >= QUIET):
             return told
     return None

@@ -5,7 +5,6 @@ Any other request gets the usual rejection. The report is signed too, together w
 another site, or an older one from a cache, is not taken for it.
 """
 
-import os
 import secrets
 import threading
 import time
@@ -29,8 +28,6 @@ DELAY = 0.3
 
 _SALT = "django_bi_integration.self_report"
 _SALT_OF_TOKEN = f"{_SALT}.token"
-#: Tells processes apart, on other machines too.
-_ORIGIN = secrets.token_hex(4)
 
 
 class Watch:
@@ -52,7 +49,6 @@ class Watch:
         elif mode == "thread":
             self._ask_later()
         return {
-            "process": f"{_ORIGIN}-{os.getpid()}",
             "mode": mode,
             "seconds": probed_at and now - probed_at,
             "notified": bool(asked_at and publisher.attempted_at and publisher.attempted_at >= asked_at),
