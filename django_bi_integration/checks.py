@@ -1,8 +1,10 @@
 """System checks, one function a rule."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from itertools import pairwise
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -460,8 +462,32 @@ def check_pool(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_forwarded_allow_ips(**kwargs: Any) -> list[CheckMessage]:
+    """W009: the environment does not have uvicorn believe everybody's word on their address."""
+    entries = [entry.strip() for entry in os.environ.get("FORWARDED_ALLOW_IPS", "").split(",")]
+    if find_spec("uvicorn") is None or not any(_is_everybody(entry) for entry in entries):
+        return []
+    return [
+        Warning(
+            "FORWARDED_ALLOW_IPS lets uvicorn believe whatever address a client claims, so allowlists stop nobody.",
+            hint="Unset it, start uvicorn with --no-proxy-headers, and name your proxies in"
+            f" {NAMESPACE}['TRUSTED_PROXIES']. If another server runs the project, silence this check.",
+            id=f"{PREFIX}.W009",
+        )
+    ]
+
+
+def _is_everybody(entry: str) -> bool:
+    if entry == "*":
+        return True
+    try:
+        return is_vast(read_network(entry))
+    except ValueError:
+        return False
+
+
 #: What ``manage.py check --deploy`` asks alone: middleware may need what is there in production only.
-ON_DEPLOYMENT: list[Check] = [check_way_in, check_eager_tasks, check_sweep, check_pool]
+ON_DEPLOYMENT: list[Check] = [check_way_in, check_eager_tasks, check_sweep, check_pool, check_forwarded_allow_ips]
 
 ALL: list[Check] = [
     check_is_dict,

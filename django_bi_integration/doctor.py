@@ -4,35 +4,24 @@ import ipaddress
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from functools import partial
-from http.client import responses
-from itertools import islice
-from urllib.parse import urljoin, urlsplit
 
-import requests
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db import Error as DatabaseFailure
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Sum
-from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from django_bi_integration.client import NoRedirectSession
 from django_bi_integration.exceptions import UndecryptableKey
-from django_bi_integration.findings import Finding, Level, within
+from django_bi_integration.findings import Finding, Level
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal, WebhookRegistration
-from django_bi_integration.probe import BODY, webhook_path
-from django_bi_integration.text import end_of
-from django_bi_integration.webhooks.receive import parse
-from django_bi_integration.webhooks.refusals import NotAnObject, UnknownURL
+from django_bi_integration.public_url import public_url
+from django_bi_integration.web_process import web_process
 from django_bi_integration.workers import CLOCK_TOLERANCE, NTP, clock_finding, difference, workers
 
 APP = "django_bi_integration"
-#: Seconds that Innovative Educators waits for an answer ("Integration Details"); Big Interview waits 30.
-PATIENCE = 15.0
 #: Longer than cron, which comes every minute, leaves an event to wait.
 LATE = timedelta(minutes=5)
 #: The database's clock, as seconds since 1970. SQLite has none of its own.
@@ -47,8 +36,10 @@ CONFLICTS_MATTER = timedelta(days=30)
 def examine(url: str | None = None) -> Iterator[Finding]:
     """Ask every question; ``url`` is the scheme and host that the vendors were given."""
     yield from system_checks()
-    if url:
-        yield from public_url(url)
+    if url and (reached := public_url(url)):
+        yield reached
+        if reached.level is Level.OK:
+            yield from web_process(url)
     yield from workers()
     database = tables()
     yield database
@@ -74,86 +65,6 @@ def _complaints(messages: Iterable[checks.CheckMessage]) -> Iterator[Finding]:
         if str(message.id).startswith(APP) and not message.is_silenced():
             level = Level.FAIL if message.level >= checks.ERROR else Level.WARN
             yield Finding(level, "system checks", f"{message.msg} ({message.id})", message.hint or "")
-
-
-def public_url(url: str) -> Iterator[Finding]:
-    """Does a delivery get to the webhook from outside, through whatever stands in front of the project?"""
-    try:
-        path = webhook_path()
-    except NoReverseMatch:
-        return  # a system check tells
-    for target in (urljoin(url, path), urljoin(url, path.rstrip("/"))):
-        if problem := _knock(target):
-            yield Finding(Level.FAIL, "public URL", *problem)
-            return
-    yield Finding(Level.OK, "public URL", f"the webhook answers at {url}, with and without the last slash")
-
-
-def _knock(url: str) -> tuple[str, str] | None:
-    """What keeps a delivery to the URL from our view, and what to do about it; None where nothing does."""
-    try:
-        response, body = within(PATIENCE, partial(_post, url))
-    except requests.exceptions.SSLError as error:
-        return (
-            f"No TLS connection to {url}: {_reason(error)}.",
-            "Serve a certificate for this host that is valid, with its chain.",
-        )
-    except (requests.exceptions.Timeout, TimeoutError):
-        return f"{url} did not answer within {PATIENCE:g} seconds.", "Look at firewalls and the proxy's time limits."
-    except requests.exceptions.RequestException as error:
-        return f"Nothing answers at {url}: {_reason(error)}.", "Look at DNS, firewalls, and whether the server runs."
-    if _is_ours(response, body):
-        return None
-    location = end_of(response.headers.get("Location", ""), 200)
-    answer = f"{response.status_code} {responses.get(response.status_code, '')}{f' to {location}' if location else ''}"
-    return f"POST {url} does not reach the webhook: the answer is {answer}.", _public_remedy(response)
-
-
-def _post(url: str) -> tuple[requests.Response, bytes]:
-    """The answer, and the beginning of its body: who answers there may be anybody."""
-    headers = {"Content-Type": "application/json; charset=utf-8"}
-    with NoRedirectSession() as session:
-        response = session.post(url, BODY, headers=headers, allow_redirects=False, timeout=PATIENCE, stream=True)
-        return response, b"".join(islice(response.iter_content(1024), 4))
-
-
-def _reason(error: requests.exceptions.RequestException) -> object:
-    """What the transport said, without requests' own words around it."""
-    return getattr(error.args[0], "reason", error) if error.args else error
-
-
-def _is_ours(response: requests.Response, body: bytes) -> bool:
-    """Whether our view gave the answer: it knows no registration of this id, and takes POST alone."""
-    try:
-        told = parse(body)
-    except NotAnObject:
-        return False
-    expected = (UnknownURL.status_code, "POST", {"detail": UnknownURL.default_detail})
-    return (response.status_code, response.headers.get("Allow"), told) == expected
-
-
-REMEDIES = {
-    400: "Is the host in ALLOWED_HOSTS, and does the proxy pass it on (proxy_set_header Host $host)?",
-    401: "A log-in stands in front of the webhook, in the proxy or in middleware: let its path pass.",
-    403: "An access rule or a firewall stands in front of the webhook: let its path pass, for POST from anywhere.",
-    404: "Another site answers for this host, or the proxy changes the path, or the app is mounted elsewhere.",
-    405: "The proxy, or what serves this path, takes no POST.",
-    503: "A maintenance page, or the web process cannot reach the database. A vendor tries again, for some hours.",
-}
-
-
-def _public_remedy(response: requests.Response) -> str:
-    if not response.is_redirect:
-        return REMEDIES.get(response.status_code, "Look at the logs of the proxy and of the web process.")
-    if response.headers["Location"] in (response.url, urlsplit(response.url).path):
-        return (
-            "It is redirected to itself: Django does not know that it came by https. Set SECURE_PROXY_SSL_HEADER, and"
-            " let the proxy send that header."
-        )
-    return (
-        "Innovative Educators counts a redirect as delivered, and the event is lost. Give the vendors the URL that it"
-        " leads to, or let the path pass without a redirect, in the proxy or in middleware."
-    )
 
 
 def tables() -> Finding:

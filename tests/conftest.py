@@ -32,6 +32,7 @@ expect.set_options(timeout=30_000)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long to look for requests that break something; the tests that do are marked slow."""
     parser.addoption("--fuzz-minutes", type=float, default=0.5, help="how long each of the slow fuzz tests goes on")
+    parser.addoption("--store-servers", action="store_true", help="store what the tests of web servers measure")
 
 
 @pytest.fixture(autouse=True)

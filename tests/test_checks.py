@@ -422,6 +422,20 @@ def test_a_pool_that_cannot_run_the_async_receivers_is_a_warning(pool, monkeypat
         assert ids_on_deployment() == []
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *[(value, ["W009"]) for value in ("*", "10.0.0.5, *", "0.0.0.0/0", "::/0")],
+        *[(value, []) for value in ("", "127.0.0.1,::1", "10.0.0.0/24", "unix:", "proxy")],
+    ],
+)
+def test_an_environment_that_has_uvicorn_believe_everybody_is_a_warning(monkeypatch, tmp_path, value, expected):
+    (tmp_path / "uvicorn.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", value)
+    assert ids_on_deployment() == expected
+
+
 @pytest.mark.parametrize("variables", [{}, {"DJANGO_HSTS_DOMAIN": "1", "DJANGO_HSTS_SECONDS": "31536000"}])
 def test_the_example_project_is_ready_for_deployment(tmp_path, variables):
     environment = {

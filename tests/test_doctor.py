@@ -6,26 +6,33 @@ import socket
 import time
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import ThreadingMixIn
 from threading import Event, Thread
 from types import SimpleNamespace
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import kombu
 import pytest
+import requests
 import time_machine
 from celery import Celery
+from django.core import signing
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import CommandError, call_command
 from django.db import InterfaceError, OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client, override_settings
 from django.utils import timezone
 
-from django_bi_integration import doctor, workers
+from django_bi_integration import doctor, public_url, workers
 from django_bi_integration.management.commands.bi_doctor import Command
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal
 from django_bi_integration.schedule import beat_schedule
-from django_bi_integration.webhooks.wake_up import publisher
+from django_bi_integration.webhooks.self_report import make_token, read_report
+from django_bi_integration.webhooks.wake_up import Publisher, publisher
 from tests.deliveries import big_interview, deliver, registration
+from tests.http_servers import answering
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -128,27 +135,9 @@ def test_the_public_url_is_asked_without_a_trace(live_server):
     assert Refusal.objects.exists()
 
 
-@contextmanager
 def server(status, headers=(), body=b""):
     """A server that answers every POST alike; its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value.format(path=self.path))
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
+    return answering(lambda path, *_: (status, [(name, value.format(path=path)) for name, value in headers], body))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +178,7 @@ def test_a_public_url_without_tls(live_server):
 
 def test_a_public_url_where_nobody_answers(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as impatient:
-        impatient.setattr(doctor, "PATIENCE", 0.1)
+        impatient.setattr(public_url, "PATIENCE", 0.1)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert "did not answer within 0.1 seconds" in findings("public URL", "--url", url)[0][1]
     assert findings("public URL", "--url", url)[0][1].startswith("Nothing answers at")
@@ -199,7 +188,7 @@ def test_a_public_url_where_nobody_answers(monkeypatch):
     "head", [b"HTTP/1.1 404 Not Found\r\n", b"HTTP/1.1 404 Not Found\r\n\r\n"], ids=["head", "body"]
 )
 def test_a_public_url_that_answers_drop_by_drop_is_not_waited_for(monkeypatch, head):
-    monkeypatch.setattr(doctor, "PATIENCE", 0.3)
+    monkeypatch.setattr(public_url, "PATIENCE", 0.3)
     enough = Event()
 
     def drip(listening):
@@ -407,3 +396,159 @@ def test_an_event_from_the_future_points_at_the_clocks():
     assert findings("clocks") == []
     ReceivedEvent.objects.update(received_at=timezone.now() + timedelta(minutes=5))
     assert findings("clocks")[0][0] == "warn"
+
+
+class Believing:
+    """The project under a server that puts a header's value in place of the connection's address."""
+
+    def __init__(self, header, peer=None):
+        self.header, self.peer = header, peer
+        self.project = WSGIHandler()
+
+    def __call__(self, environ, start_response):
+        environ["REMOTE_ADDR"] = environ.get(self.header) or self.peer or environ["REMOTE_ADDR"]
+        return self.project(environ, start_response)
+
+
+@contextmanager
+def serving(application):
+    """The application under a server that, like uWSGI, takes X_Forwarded_For for X-Forwarded-For; its URL."""
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    class Threading(ThreadingMixIn, WSGIServer):
+        daemon_threads = True
+
+    with make_server("127.0.0.1", 0, application, Threading, Quiet) as httpd:
+        Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP"])
+def test_a_server_that_believes_the_client_is_found(header):
+    with serving(Believing("HTTP_" + header.upper().replace("-", "_"))) as url:
+        level, message, remedy = client_address(url)
+    assert level == "fail"
+    assert message.startswith(f"anyone can choose the address that allowlists see, with the header {header}")
+    assert "in place of the connection's address" in remedy
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_server_that_leaves_the_address_alone_passes():
+    with serving(WSGIHandler()) as url:
+        level, message, _ = client_address(url)
+    assert (level, message.partition(",")[0]) == ("ok", "this request is seen to come from 127.0.0.1")
+
+
+def behind_proxy(url, line):
+    """A proxy in front of it, which makes its X-Forwarded-For of the client's; its URL."""
+
+    def forward(path, headers, body):
+        headers["X-Forwarded-For"] = line(headers.get("X-Forwarded-For"))
+        sent = {name: value for name, value in headers.items() if value is not None}
+        answer = requests.post(url + path, body, headers=sent, timeout=30)
+        return answer.status_code, [("Allow", answer.headers["Allow"])], answer.content
+
+    return answering(forward)
+
+
+def client_address(url):
+    """The level, the message and the remedy of that finding; what comes after it takes time."""
+    found = next((one for one in doctor.examine(url) if one.subject == "client address"), None)
+    assert found, "nothing is said of the address"
+    return found.level, found.message, found.remedy
+
+
+def overwrite(theirs):
+    return "192.0.2.9"
+
+
+def pass_on(theirs):
+    return theirs
+
+
+def append(theirs):
+    return f"{theirs}, 192.0.2.9" if theirs else "192.0.2.9"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("line", "trusted", "level", "message", "remedy"),
+    [
+        (overwrite, [], "warn", "but is seen to come from 127.0.0.1", "TRUSTED_PROXIES to ['127.0.0.1']"),
+        (append, ["10.0.0.5"], "warn", "from an unknown address", "TRUSTED_PROXIES to ['127.0.0.1']"),
+        (pass_on, ["127.0.0.1"], "fail", "with the header X-Forwarded-For", "let it append its own entry"),
+        (append, ["127.0.0.1"], "fail", "with the header X_Forwarded_For", "header with underscores"),
+    ],
+    ids=["not named", "named wrongly", "the proxy passes the header on", "the server merges underscores"],
+)  # fmt: skip
+def test_what_is_wrong_with_the_address_behind_a_proxy(settings, line, trusted, level, message, remedy):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": trusted}
+    with serving(WSGIHandler()) as server_url, behind_proxy(server_url, line) as url:
+        found, told, hint = client_address(url)
+    assert (found, message in told, remedy in hint) == (level, True, True), (found, told, hint)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_web_process_with_another_key_reports_nothing(settings):
+    class WithAnotherKey(WSGIHandler):
+        def __call__(self, *arguments):
+            with override_settings(SECRET_KEY="another" * 8):
+                return super().__call__(*arguments)
+
+    with serving(WithAnotherKey()) as url:
+        assert findings("client address", "--url", url) == []
+        ((level, message, remedy),) = findings("web process", "--url", url)
+    assert (level, message) == ("warn", "it does not report which address it sees")
+    assert "SECRET_KEY" in remedy
+
+
+def probe(**headers):
+    path = "/bi/webhooks/00000000-0000-0000-0000-000000000000/"
+    return Client().post(path, b"{}", content_type="application/json", headers=headers)
+
+
+def test_a_stranger_gets_the_same_answer_with_and_without_a_token():
+    usual = probe()
+    signed = signing.TimestampSigner().sign("for another purpose")
+    for token in ("", "x", "a:b:c", "\xff", "x" * 100_000, signed):
+        answer = probe(**{"X-BI-Integration-Probe": token})
+        assert (answer.status_code, answer.content, dict(answer.items())) == (404, usual.content, dict(usual.items()))
+    assert usual.json() == {"detail": "Not found."}
+
+
+def test_a_token_is_valid_for_minutes_and_its_answer_is_kept_in_no_cache():
+    token = make_token()
+    answer = probe(**{"X-BI-Integration-Probe": token})
+    assert read_report(answer.json()["report"], token)["address"] == "127.0.0.1"
+    assert read_report(answer.json()["report"], make_token()) is None, "an older answer"
+    assert answer["Cache-Control"] == "no-store"
+    with time_machine.travel(timezone.now() + timedelta(minutes=6)):
+        assert "report" not in probe(**{"X-BI-Integration-Probe": token}).json()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_web_process_that_notifies_workers():
+    with serving(WSGIHandler()) as url:
+        assert findings("notifications", "--url", url) == [("ok", "the web process notifies workers", "")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_web_process_whose_broker_refuses(monkeypatch):
+    own = Publisher()
+    own.use(broken_celery("redis://127.0.0.1:1/0"))
+    monkeypatch.setattr("django_bi_integration.webhooks.self_report.publisher", own)
+    with serving(WSGIHandler()) as url:
+        ((level, message, _),) = findings("notifications", "--url", url)
+    assert (level, message) == ("fail", "the web process cannot reach the broker")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_celery_app_nothing_is_said_of_notifications(monkeypatch):
+    monkeypatch.setattr(publisher, "app", Celery("default", set_as_current=False))
+    with serving(WSGIHandler()) as url:
+        assert findings("notifications", "--url", url) == []

@@ -134,6 +134,53 @@ def test_a_silent_broker_holds_nobody(silent_broker):
     assert elapsed < 5, "asking waited for an answer that never came"
 
 
+@pytest.fixture
+def frozen_between_requests(monkeypatch):
+    """A platform that stops the process after each response."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "university")
+
+
+def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(frozen_between_requests):
+    own = Publisher()
+    own.use(Celery("fast", broker="memory://localhost/", set_as_current=False))
+    sent = []
+    own.app.send_task = lambda name, **options: (time.sleep(0.05), sent.append(name))
+    for number in (1, 2, 3):
+        own.ask()
+        assert sent == ["django_bi_integration.dispatch"] * number
+
+
+def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between_requests, silent_broker):
+    """Invariant 4: no request waits longer than a second, and those after it do not wait at all."""
+    own = Publisher()
+    own.use(Celery("silent", broker=f"redis://127.0.0.1:{silent_broker}/0", set_as_current=False))
+    waits = []
+    for _ in range(20):
+        before = time.monotonic()
+        own.ask()
+        waits.append(time.monotonic() - before)
+    assert waits[0] < 5
+    assert sum(waits[1:]) < 0.5
+
+
+def test_a_broker_that_refuses_is_asked_once_in_a_while_by_such_a_process(frozen_between_requests):
+    own = Publisher()
+    own.use(Celery("down", broker="memory://localhost/", set_as_current=False))
+    attempts = []
+
+    def refuse(*arguments, **options):
+        attempts.append(True)
+        raise ConnectionRefusedError
+
+    own.app.send_task = refuse
+    for _ in range(20):
+        own.ask()
+    assert len(attempts) == 1
+    own.LONGEST_INTERVAL = 0
+    own.ask()
+    assert len(attempts) == 2
+
+
 def test_a_machine_without_a_thread_to_spare_loses_no_delivery(monkeypatch):
     """Invariant 1: what is stored is answered with 200; a later delivery asks again."""
     own = Publisher()

@@ -27,12 +27,14 @@ from django_bi_integration.webhooks import refusals
 from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey, find_registration, prove
 from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
 from django_bi_integration.webhooks.receive import receive
+from django_bi_integration.webhooks.self_report import report_for
 
 logger = logging.getLogger(__name__)
 
 STORED = b'{"status":"stored"}'
 
-#: An id that no registration has. ``bi_doctor`` posts to it: it is refused like any unknown one, and not counted.
+#: An id that no registration has. ``bi_doctor`` posts to it: it is refused like any unknown one, and not counted. With
+#: a signed token, the answer also reports the address that this process sees, and whether it notifies workers.
 PROBE_ID = UUID(int=0)
 
 
@@ -112,9 +114,18 @@ class WebhookView(APIView):
             # What a database says of a value may quote it; its own number for the error does not.
             logger.error("delivery not stored: %s %s", type(exc).__name__, error_number(exc))
             exc = StorageUnavailable()
-        if isinstance(exc, refusals.Refused) and self.kwargs["registration_id"] != PROBE_ID:
+        if self.kwargs["registration_id"] == PROBE_ID:
+            return self._with_report(super().handle_exception(exc))
+        if isinstance(exc, refusals.Refused):
             self._count(exc)
         return super().handle_exception(exc)
+
+    def _with_report(self, response: Response) -> Response:
+        """Add the process's report for ``bi_doctor``, whose request has a signed token, to the rejection."""
+        if report := report_for(self.request):
+            response.data["report"] = report
+            response["Cache-Control"] = "no-store"
+        return response
 
     def get_exception_handler(self) -> Callable[..., Response | None]:
         return exception_handler

@@ -1,12 +1,14 @@
 """Wake-ups: tell a Celery worker that events are waiting, without ever holding a request.
 
 A wake-up may be lost, which costs nothing but time: the sweep finds what waits. So it is published from a thread,
-where a broker that is down or silent holds up nobody, and one wake-up stands for all that waits.
+where a broker that is down or silent holds up nobody, and one wake-up stands for all that waits. If the threads of the
+process run only while it handles a request, the request waits for the thread, for a second at most.
 """
 
 import atexit
 import logging
 import os
+import re
 import threading
 import time
 
@@ -17,9 +19,16 @@ from django.utils.module_loading import import_string
 
 from django_bi_integration.conf import settings
 
+try:
+    import uwsgi  # only inside a uWSGI process
+except ImportError:
+    uwsgi = None
+
 logger = logging.getLogger(__name__)
 
 TASK = "django_bi_integration.dispatch"
+#: Environment variables of AWS Lambda and Google Cloud Run, which stop or slow down a process between requests.
+FREEZING_PLATFORMS = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE")
 
 
 class Publisher:
@@ -31,6 +40,8 @@ class Publisher:
     LONGEST_INTERVAL = 4.0
     #: Seconds that a process which ends waits for its last wake-up.
     LAST_CALL = 1.0
+    #: Seconds that a request waits for its wake-up, if no thread runs after it.
+    LONGEST_WAIT = 0.9
 
     def __init__(self) -> None:
         self.app: Celery | None = None
@@ -39,7 +50,10 @@ class Publisher:
         self._idle.set()
         self._start_lock = threading.Lock()
         self._pid: int | None = None
-        self._broker_is_down = False
+        self._hanging: threading.Thread | None = None
+        #: When the latest attempt to publish ended, on the monotonic clock, and whether it failed.
+        self.attempted_at: float | None = None
+        self.broker_is_down = False
 
     def use(self, app: Celery) -> None:
         """Publish through ``app``. Celery's own "current app" differs from thread to thread."""
@@ -56,6 +70,9 @@ class Publisher:
                 return
             if self.is_eager:
                 self.celery.tasks[TASK].apply()
+                return
+            if threads_stop_between_requests():
+                self._publish_now()
                 return
             self._start()
         self._idle.clear()
@@ -86,6 +103,20 @@ class Publisher:
             return named_app(path)
         return self.app or app_or_default()
 
+    def _publish_now(self) -> None:
+        """Publish while the request waits, unless an earlier attempt still hangs or has just failed."""
+        hangs = self._hanging is not None and self._hanging.is_alive()
+        if hangs or (self.broker_is_down and self._last_attempt_is_recent()):
+            return
+        attempt = threading.Thread(target=self._publish, name="django_bi_integration wake-up", daemon=True)
+        attempt.start()
+        attempt.join(self.LONGEST_WAIT)
+        if attempt.is_alive():
+            self._hanging = attempt
+
+    def _last_attempt_is_recent(self) -> bool:
+        return self.attempted_at is not None and time.monotonic() - self.attempted_at < self.LONGEST_INTERVAL
+
     def _start(self) -> None:
         with self._start_lock:
             if self._pid == os.getpid():
@@ -100,7 +131,7 @@ class Publisher:
             self._asked.wait()
             self._asked.clear()
             self._publish()
-            interval = min(2 * interval, self.LONGEST_INTERVAL) if self._broker_is_down else self.INTERVAL
+            interval = min(2 * interval, self.LONGEST_INTERVAL) if self.broker_is_down else self.INTERVAL
             time.sleep(interval)
             if not self._asked.is_set():
                 self._idle.set()
@@ -111,13 +142,28 @@ class Publisher:
             # As beat sends it: with the queue that the task's own options or a router give it.
             self.celery.tasks[TASK].apply_async(retry_policy={"max_retries": 0}, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - transports raise what they like; no wake-up is worth a crash
-            if not self._broker_is_down:
+            if not self.broker_is_down:
                 logger.warning("wake-up not sent, the sweep will dispatch: %s", _told(error))
-            self._broker_is_down = True
+            self.broker_is_down = True
         else:
-            if self._broker_is_down:
+            if self.broker_is_down:
                 logger.info("wake-ups are sent again")
-            self._broker_is_down = False
+            self.broker_is_down = False
+        self.attempted_at = time.monotonic()
+
+
+def threads_stop_between_requests() -> bool:
+    """Return whether the threads of this process run only while it handles a request."""
+    return _uwsgi_stops_threads() or any(name in os.environ for name in FREEZING_PLATFORMS)
+
+
+def _uwsgi_stops_threads() -> bool:
+    # Before 2.0.27, uWSGI kept the interpreter's lock between requests unless one of these options was given.
+    return (
+        uwsgi is not None
+        and tuple(int(number) for number in re.findall(rb"\d+", uwsgi.version)[:3]) < (2, 0, 27)
+        and not {"enable-threads", "threads"} & {os.fsdecode(option) for option in uwsgi.opt}
+    )
 
 
 def named_app(path: str) -> Celery:

@@ -1,0 +1,103 @@
+"""Does a delivery get to the webhook from outside, through whatever stands in front of the project?"""
+
+from collections.abc import Mapping
+from functools import partial
+from http.client import responses
+from itertools import islice
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from django.urls import NoReverseMatch
+
+from django_bi_integration.client import NoRedirectSession
+from django_bi_integration.findings import Finding, Level, within
+from django_bi_integration.probe import BODY, webhook_path
+from django_bi_integration.text import end_of
+from django_bi_integration.webhooks.receive import parse
+from django_bi_integration.webhooks.refusals import NotAnObject, UnknownURL
+
+#: Seconds that Innovative Educators waits for an answer ("Integration Details"); Big Interview waits 30.
+PATIENCE = 15.0
+
+
+def public_url(url: str) -> Finding | None:
+    """Does a delivery get to the webhook from outside, through whatever stands in front of the project?"""
+    try:
+        path = webhook_path()
+    except NoReverseMatch:
+        return None  # a system check tells
+    for target in (urljoin(url, path), urljoin(url, path.rstrip("/"))):
+        if problem := _knock(target):
+            return Finding(Level.FAIL, "public URL", *problem)
+    return Finding(Level.OK, "public URL", f"the webhook answers at {url}, with and without the last slash")
+
+
+def _knock(url: str) -> tuple[str, str] | None:
+    """What keeps a delivery to the URL from our view, and what to do about it; None where nothing does."""
+    try:
+        response, body = within(PATIENCE, partial(post, url))
+    except requests.exceptions.SSLError as error:
+        return (
+            f"No TLS connection to {url}: {_reason(error)}.",
+            "Serve a certificate for this host that is valid, with its chain.",
+        )
+    except (requests.exceptions.Timeout, TimeoutError):
+        return f"{url} did not answer within {PATIENCE:g} seconds.", "Look at firewalls and the proxy's time limits."
+    except requests.exceptions.RequestException as error:
+        return f"Nothing answers at {url}: {_reason(error)}.", "Look at DNS, firewalls, and whether the server runs."
+    if report_in(response, body) is not None:
+        return None
+    location = end_of(response.headers.get("Location", ""), 200)
+    answer = f"{response.status_code} {responses.get(response.status_code, '')}{f' to {location}' if location else ''}"
+    return f"POST {url} does not reach the webhook: the answer is {answer}.", _public_remedy(response)
+
+
+def post(url: str, headers: Mapping[str, str] | None = None) -> tuple[requests.Response, bytes]:
+    """The answer, and the beginning of its body: who answers there may be anybody."""
+    headers = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+    with NoRedirectSession() as session:
+        response = session.post(url, BODY, headers=headers, allow_redirects=False, timeout=PATIENCE, stream=True)
+        return response, b"".join(islice(response.iter_content(1024), 4))
+
+
+def _reason(error: requests.exceptions.RequestException) -> object:
+    """What the transport said, without requests' own words around it."""
+    return getattr(error.args[0], "reason", error) if error.args else error
+
+
+def report_in(response: requests.Response, body: bytes) -> str | None:
+    """The report in our view's answer, empty if there is none; None if the answer is not our view's.
+
+    Our view knows no registration of this id, and takes POST alone.
+    """
+    try:
+        told = parse(body)
+    except NotAnObject:
+        return None
+    report = told.pop("report", "")
+    expected = (UnknownURL.status_code, "POST", {"detail": UnknownURL.default_detail})
+    return str(report) if (response.status_code, response.headers.get("Allow"), told) == expected else None
+
+
+REMEDIES = {
+    400: "Is the host in ALLOWED_HOSTS, and does the proxy pass it on (proxy_set_header Host $host)?",
+    401: "A log-in stands in front of the webhook, in the proxy or in middleware: let its path pass.",
+    403: "An access rule or a firewall stands in front of the webhook: let its path pass, for POST from anywhere.",
+    404: "Another site answers for this host, or the proxy changes the path, or the app is mounted elsewhere.",
+    405: "The proxy, or what serves this path, takes no POST.",
+    503: "A maintenance page, or the web process cannot reach the database. A vendor tries again, for some hours.",
+}
+
+
+def _public_remedy(response: requests.Response) -> str:
+    if not response.is_redirect:
+        return REMEDIES.get(response.status_code, "Look at the logs of the proxy and of the web process.")
+    if response.headers["Location"] in (response.url, urlsplit(response.url).path):
+        return (
+            "It is redirected to itself: Django does not know that it came by https. Set SECURE_PROXY_SSL_HEADER, and"
+            " let the proxy send that header."
+        )
+    return (
+        "Innovative Educators counts a redirect as delivered, and the event is lost. Give the vendors the URL that it"
+        " leads to, or let the path pass without a redirect, in the proxy or in middleware."
+    )
