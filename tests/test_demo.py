@@ -172,5 +172,5 @@ def test_the_admin_lets_the_printed_user_in(running_demo, page):
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("link", name="Received events").first.click()
     wait_until(lambda: page.reload() and page.get_by_text("courseComplete").count())
-    page.locator("th.field-received a").first.click()
+    page.locator("th.field-received_at a").first.click()
     page.get_by_text("example_project.portal.receivers.audit").wait_for()

@@ -115,7 +115,7 @@ def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
 def test_a_task_ends_well_before_either_limit_of_the_hosts(limit, monkeypatch):
     given = []
     monkeypatch.setattr(
-        "django_bi_integration.webhooks.dispatch.dispatch_pending", lambda seconds: given.append(seconds)
+        "django_bi_integration.webhooks.dispatch.dispatch_pending", lambda seconds, horizon: given.append(seconds)
     )
     monkeypatch.setattr(dispatch, limit, 20)
     dispatch()
