@@ -144,7 +144,7 @@ def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(fr
     own = Publisher()
     own.use(Celery("fast", broker="memory://localhost/", set_as_current=False))
     sent = []
-    own.app.send_task = lambda name, **options: (time.sleep(0.05), sent.append(name))
+    own.app.send_task = lambda name, *arguments, **options: (time.sleep(0.05), sent.append(name))
     for number in (1, 2, 3):
         own.ask()
         assert sent == ["django_bi_integration.dispatch"] * number
