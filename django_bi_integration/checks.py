@@ -331,7 +331,7 @@ def check_celery_app(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_named_celery_app(**kwargs: Any) -> list[CheckMessage]:
-    """E019: CELERY_APP leads to a Celery app."""
+    """E018: CELERY_APP leads to a Celery app."""
     path = _valid("CELERY_APP")
     try:
         if path:
@@ -342,14 +342,14 @@ def check_named_celery_app(**kwargs: Any) -> list[CheckMessage]:
                 f"{NAMESPACE}['CELERY_APP'] is {path!r}, but {error}. No worker is notified of new events.",
                 hint="Write the dotted path of your Celery app, such as 'university.celery.app', or leave it out if"
                 " your project has only one.",
-                id=f"{PREFIX}.E019",
+                id=f"{PREFIX}.E018",
             )
         ]
     return []
 
 
 def check_one_celery_app(**kwargs: Any) -> list[CheckMessage]:
-    """W014: if there are several Celery apps, a setting decides which one notifies workers."""
+    """W012: if there are several Celery apps, a setting decides which one notifies workers."""
     apps = [app.main or "one without a name" for app in list(_get_active_apps()) if app.set_as_current]
     apps = [name for name in apps if name != "default"]  # the one that Celery makes up
     if _valid("CELERY_APP") or len(apps) < 2:
@@ -360,7 +360,7 @@ def check_one_celery_app(**kwargs: Any) -> list[CheckMessage]:
             f" {publisher.celery.main}, because it was the current app when Django was set up.",
             hint=f"Set {NAMESPACE}['CELERY_APP'] to the dotted path of the app whose workers dispatch events, such as"
             " 'university.celery.app'. Or create the others with Celery(…, set_as_current=False).",
-            id=f"{PREFIX}.W014",
+            id=f"{PREFIX}.W012",
         )
     ]
 

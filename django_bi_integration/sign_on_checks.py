@@ -28,7 +28,7 @@ def _text(name: str) -> str:
 
 
 def check_return_page(**kwargs: Any) -> list[CheckMessage]:
-    """E018: the page to come back to starts no launch."""
+    """E017: the page to come back to starts no launch."""
     page = _text("RETURN_PAGE")
     # Without a URLconf there is nothing to lead into. The default is a path that the project decides on.
     if page == Settings.RETURN_PAGE or not hasattr(django_settings, "ROOT_URLCONF") or not leads_into_sign_on(page):
@@ -38,13 +38,13 @@ def check_return_page(**kwargs: Any) -> list[CheckMessage]:
             f"{NAMESPACE}['RETURN_PAGE'] is {page!r}, which leads back into single sign-on: students who log out at Big"
             " Interview would be logged in again.",
             hint="Name a page of your site, such as '/'.",
-            id=f"{PREFIX}.E018",
+            id=f"{PREFIX}.E017",
         )
     ]
 
 
 def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """W012: no two users have the same id, as far as the newest users show.
+    """W010: no two users have the same id, as far as the newest users show.
 
     Only a sample is read, and only if a command names the database and an account makes use of the ids.
     """
@@ -58,7 +58,7 @@ def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> 
         if problem:
             hint = "Users with one id would see each other's interviews, so single sign-on rejects them. Correct"
             hint += f" {NAMESPACE}['PARTNER_ID'] and ['PARTNER_USER']: one id for each user, one user for each id."
-            return [Warning(problem, hint=hint, id=f"{PREFIX}.W012")]
+            return [Warning(problem, hint=hint, id=f"{PREFIX}.W010")]
     return []
 
 
@@ -79,7 +79,7 @@ def _shared_id() -> str | None:
 
 
 def check_user_details(**kwargs: Any) -> list[CheckMessage]:
-    """W013: the user model has the fields that the default of ``USER_DETAILS`` reads."""
+    """W011: the user model has the fields that the default of ``USER_DETAILS`` reads."""
     user_model = get_user_model()
     email_field = getattr(user_model, "EMAIL_FIELD", "email")
     fields = {name: email_field if name == "email" else name for name in DETAILS}
@@ -93,13 +93,13 @@ def check_user_details(**kwargs: Any) -> list[CheckMessage]:
             " fails: Big Interview requires a first name, a last name and an e-mail address.",
             hint=f"Set {NAMESPACE}['USER_DETAILS'] to a function that returns them. If you do not use single sign-on,"
             " silence this check.",
-            id=f"{PREFIX}.W013",
+            id=f"{PREFIX}.W011",
         )
     ]
 
 
 def check_primary_key(**kwargs: Any) -> list[CheckMessage]:
-    """W013: the primary key, the default of ``PARTNER_ID``, is an id that Big Interview accepts."""
+    """W011: the primary key, the default of ``PARTNER_ID``, is an id that Big Interview accepts."""
     key: Any = get_user_model()._meta.pk
     while isinstance(key, models.ForeignKey):  # a user model that inherits from another model
         key = key.target_field
@@ -123,7 +123,7 @@ def check_primary_key(**kwargs: Any) -> list[CheckMessage]:
             f" {LONGEST_ID} of the characters 0-9, A-Z, a-z, _ and -.",
             hint=f"Set {NAMESPACE}['PARTNER_ID'] to a function that returns such an id, and ['PARTNER_USER'] to one"
             " that finds its user. If you do not use single sign-on, silence this check.",
-            id=f"{PREFIX}.W013",
+            id=f"{PREFIX}.W011",
         )
     ]
 

@@ -73,8 +73,8 @@ def test_the_app_that_is_named_gets_the_notifications():
 
 def test_several_apps_without_a_setting_are_a_warning():
     """Nothing says which one is meant."""
-    assert run(f"{DISPATCHING}\n{REPORTING}") == ({"dispatching": 0, "reporting": 1}, ["W014"])
-    assert run(DISPATCHING, REPORTING) == ({"dispatching": 1, "reporting": 0}, ["W014"])
+    assert run(f"{DISPATCHING}\n{REPORTING}") == ({"dispatching": 0, "reporting": 1}, ["W012"])
+    assert run(DISPATCHING, REPORTING) == ({"dispatching": 1, "reporting": 0}, ["W012"])
 
 
 def test_an_app_that_is_created_after_django_is_set_up_can_be_named():
@@ -93,7 +93,7 @@ def test_an_app_that_never_becomes_the_current_one_is_no_reason_to_warn():
 def test_a_name_that_leads_to_no_app_is_an_error_and_costs_no_delivery(settings, path):
     """The event is stored; the sweep dispatches it."""
     settings.BI_INTEGRATION = {"CELERY_APP": path}
-    assert ids() == ["E019"]
+    assert ids() == ["E018"]
     assert f"BI_INTEGRATION['CELERY_APP'] is '{path}'" in messages()[0]
     publisher = Publisher()
     publisher.use(Celery("another", broker="memory://", set_as_current=False))

@@ -267,7 +267,7 @@ def test_an_encoding_that_there_is_not(settings):
 @pytest.mark.parametrize("page", ["/bi/sso/login/", "https://app.example.edu/bi/sso/login?to=dashboard"])
 def test_a_return_page_that_starts_a_launch_is_an_error(settings, page):
     settings.BI_INTEGRATION = {"RETURN_PAGE": page}
-    assert ids() == ["E018"]
+    assert ids() == ["E017"]
 
 
 @pytest.mark.parametrize("page", ["/portal/", "https://app.example.edu/", "https://[", "", "/saml/sso/login/"])

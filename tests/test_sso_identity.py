@@ -161,14 +161,14 @@ def test_ids_without_a_way_back_are_still_accepted(api, settings, first):
 
 
 class TestTheCheck:
-    """W012: only if a command names the database, and only if ids are in use."""
+    """W010: only if a command names the database, and only if ids are in use."""
 
     def messages(self):
         return run_checks(tags=[Tags.database], databases=["default"])
 
     def test_it_finds_two_users_with_one_id(self, first, second):
         (message,) = self.messages()
-        assert message.id == "django_bi_integration.W012"
+        assert message.id == "django_bi_integration.W010"
         assert message.msg == f"PARTNER_ID gives the users {first.pk} and {second.pk} the same id, 'Johnson'."
         assert "one id for each user, one user for each id" in message.hint
 
@@ -178,7 +178,7 @@ class TestTheCheck:
             "PARTNER_ID": "django_bi_integration.people.primary_key",
             "PARTNER_USER": "tests.test_sso_identity.first_user",
         }
-        assert [message.id for message in self.messages()] == ["django_bi_integration.W012"]
+        assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]
 
     def test_it_is_silent_for_ids_that_are_one_to_one(self, first, second):
         User.objects.filter(pk=second.pk).update(last_name="Jones")

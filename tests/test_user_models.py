@@ -118,7 +118,7 @@ def checked(result):
 )
 def test_check_names_the_setting_that_the_user_model_needs(run, model, setting, problem):
     ids, printed = checked(run(model, "-m", "django", "check"))
-    assert ids == ["W013"]
+    assert ids == ["W011"]
     assert problem in printed
     assert f"['{setting}']" in printed
 
