@@ -25,7 +25,6 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import AuthBase
 
 import django_bi_integration
-from django_bi_integration import keys
 from django_bi_integration.conf import settings
 from django_bi_integration.events import Interview
 from django_bi_integration.exceptions import (
@@ -38,6 +37,7 @@ from django_bi_integration.exceptions import (
     UnexpectedAnswer,
     UnknownUser,
 )
+from django_bi_integration.keys import checked_key
 from django_bi_integration.text import clean, read_object
 from django_bi_integration.vendors.base import as_flag, as_mapping, as_moment, as_text
 from django_bi_integration.vendors.big_interview import read_interview
@@ -317,14 +317,6 @@ class _CutOff:
     def __exit__(self, *exception: object) -> None:
         self._timer.cancel()
         self._timer.join()  # so that it never cuts off a line that is closed, whose number another may have by then
-
-
-def checked_key(raw: str) -> str:
-    """Return the key without surrounding white space; raise ValueError if it cannot be a Partner API key."""
-    key = keys.checked_key(raw)
-    if not key.isascii():
-        raise ValueError("The key has characters that no HTTP header can carry. Copy it again.")
-    return key
 
 
 def _reason(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from django.db.models import Sum
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from django_bi_integration.exceptions import UndecryptableKey
+from django_bi_integration.exceptions import KeyOfAnotherAccount, UndecryptableKey
 from django_bi_integration.findings import Finding, Level
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal, WebhookRegistration
 from django_bi_integration.public_url import public_url
@@ -156,25 +156,25 @@ def conflicts() -> Iterator[Finding]:
 def accounts() -> Iterator[Finding]:
     """Can the API keys of Big Interview be decrypted, and does it accept them?"""
     usable = list(BigInterviewAccount.objects.usable())
-    unreadable = [account.subdomain for account in usable if not _is_readable(account)]
+    problems: dict[type[UndecryptableKey], list[str]] = {}
+    for account in usable:
+        try:
+            account.decrypted_key()
+        except UndecryptableKey as error:
+            problems.setdefault(type(error), []).append(account.subdomain)
     rejected = [account for account in usable if account.key_rejected_at]
-    if unreadable:
-        remedy = "Put the key that encrypted them back into ENCRYPTION_KEYS, or enter the API keys anew in the admin."
+    if others := problems.get(KeyOfAnotherAccount):
+        message = f"API keys were entered for another subdomain: {', '.join(others)}"
+        yield Finding(Level.FAIL, "accounts", message, "Enter the API key of each again in the admin.")
+    if unreadable := problems.get(UndecryptableKey):
+        remedy = "Put the key that encrypted them back into ENCRYPTION_KEYS, or enter the API keys again in the admin."
         yield Finding(Level.FAIL, "accounts", f"API keys cannot be decrypted: {', '.join(unreadable)}", remedy)
     for account in rejected:
         message = f"Big Interview rejects the API key of “{account}” since {account.key_rejected_at:%Y-%m-%d %H:%M} UTC"
         remedy = "Copy the key again from Big Interview (your name, then “API Settings”) into the admin."
         yield Finding(Level.FAIL, "accounts", message, remedy)
-    if usable and not unreadable and not rejected:
+    if usable and not problems and not rejected:
         yield Finding(Level.OK, "accounts", f"{len(usable)} API keys can be decrypted")
-
-
-def _is_readable(account: BigInterviewAccount) -> bool:
-    try:
-        account.decrypted_key()
-    except UndecryptableKey:
-        return False
-    return True
 
 
 def clocks() -> Iterator[Finding]:

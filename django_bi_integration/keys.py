@@ -16,7 +16,7 @@ SHORTEST = 16
 
 
 @sensitive_variables()
-def checked_key(raw: str, *, shortest: int = 1) -> str:
+def checked_key(raw: str, *, shortest: int = 1, ascii_only: bool = True) -> str:
     """Return ``raw`` without surrounding white space.
 
     Raise ValueError if it is blank, begins with a scheme such as "Bearer", contains white space, cannot be sent in a
@@ -29,7 +29,7 @@ def checked_key(raw: str, *, shortest: int = 1) -> str:
     if match and (scheme := " ".join(match.group().split())):
         text = _("The key is sent by itself, and “%s” is not part of it. Paste only what follows it.")
         raise ValueError(text % scheme)
-    if not key.isprintable():
+    if not key.isprintable() or (ascii_only and not key.isascii()):
         raise ValueError(_("The key has characters that no HTTP header can carry. Copy it again."))
     if " " in key:
         raise ValueError(_("The key contains white space. Copy it again, without any text around it."))

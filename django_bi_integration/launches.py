@@ -136,7 +136,10 @@ def _count_again(key: str, text: str) -> SSOSession | None:
 
 
 def _store_failure(session: SSOSession, **failure: Any) -> None:
+    if not session._state.adding:
+        note(session, in_progress=None, **failure)
+        return
+    for name, value in failure.items():
+        setattr(session, name, value)
     session.in_progress = None
-    if session._state.adding:
-        despite_conflicts(lambda: _insert(session))
-    note(session, in_progress=None, **failure)
+    despite_conflicts(lambda: _insert(session))

@@ -21,7 +21,13 @@ from django.views.decorators.debug import sensitive_variables
 from requests.adapters import BaseAdapter
 
 from django_bi_integration.conf import settings
-from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NoAccount, NotAllowed
+from django_bi_integration.exceptions import (
+    BIIntegrationError,
+    LaunchInProgress,
+    NoAccount,
+    NotAllowed,
+    TooManyLaunches,
+)
 from django_bi_integration.launches import begin, check_is_sole_owner, note, record_failure
 from django_bi_integration.limits import limit_visitors, slot
 from django_bi_integration.models import BigInterviewAccount, SSOSession
@@ -81,15 +87,15 @@ def start(
     session = SSOSession(redirect_to=redirect_to, return_url=iri_to_uri(return_url), requested_at=timezone.now())
     back = _return_url(session, request)
     session.user = user  # type: ignore[assignment]  # the stubs know Django's own user model
-    with slot():
-        try:
+    try:
+        with slot():  # not while receivers of sso_failed run
             launch = _attempt(session, user, account, to, options or {}, back, transport)
-        except LaunchInProgress:
-            raise
-        except Exception as error:
-            _fail(session, error)
-            raise
-        note(session, status=Status.REDIRECTED, redirected_at=timezone.now())
+    except (LaunchInProgress, TooManyLaunches):
+        raise
+    except Exception as error:
+        _fail(session, error)
+        raise
+    note(session, status=Status.REDIRECTED, redirected_at=timezone.now())
     sso_launched.send_robust(SSOSession, session=session)
     return launch
 

@@ -15,7 +15,7 @@ CLOCK = "django_bi_integration.clock"
 SOFT_LIMIT, HARD_LIMIT = 240, 300
 #: The part of the soft limit after which a task starts no further receiver and leaves the rest to another one.
 STINT = 1 / 4
-#: Of this process, whose tasks come one after the other.
+#: Shared by the tasks of this process. Where several run at once, a race costs one more look.
 horizon = dispatching.Horizon()
 
 

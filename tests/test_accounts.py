@@ -324,9 +324,9 @@ def test_the_list_tells_what_is_the_matter_with_a_key(admin_client, settings):
     keys(settings, OLD)
     made = account()
     keys(settings, NEW, OLD)
-    assert "with a former encryption key: run bi_rotate_keys" in texts(admin_client.get(LIST))
+    assert "with a previous encryption key: run bi_rotate_keys" in texts(admin_client.get(LIST))
     keys(settings, NEW)
-    assert "cannot be decrypted: enter it anew" in texts(admin_client.get(LIST))
+    assert "cannot be decrypted: enter it again" in texts(admin_client.get(LIST))
     made.api_key_encrypted = ""
     made.save()
     assert "xyz none" in texts(admin_client.get(LIST))

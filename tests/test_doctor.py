@@ -552,3 +552,14 @@ def test_without_a_celery_app_nothing_is_said_of_notifications(monkeypatch):
     monkeypatch.setattr(publisher, "app", Celery("default", set_as_current=False))
     with serving(WSGIHandler()) as url:
         assert findings("notifications", "--url", url) == []
+
+
+def test_a_key_of_another_subdomain_has_its_own_remedy(db):
+    """The encryption key is not to blame."""
+    account = BigInterviewAccount(subdomain="old")
+    account.set_api_key("935d85189822bf96c28c4fa79d3d8f31")
+    account.save()
+    BigInterviewAccount.objects.update(subdomain="new")
+    (found,) = doctor.accounts()
+    assert (found.level, found.message) == (doctor.Level.FAIL, "API keys were entered for another subdomain: new")
+    assert "ENCRYPTION_KEYS" not in found.remedy

@@ -145,3 +145,19 @@ def test_what_to_do_is_said_also_behind_a_long_error():
     with subscribed(event_received, imports):
         assert dispatch_pending() == {"failed": 1}
     assert stored().last_error.endswith("restart the workers.")
+
+
+def test_a_variable_of_an_enclosing_function_that_is_not_bound_yet_is_retried():
+    """It may depend on data, as an unbound local variable may."""
+
+    def receiver(event, **arguments):
+        def title():
+            return text
+
+        if event.vendor_event_id == "another":
+            text = "x"
+        return title()
+
+    with subscribed(event_received, receiver):
+        deliver(big_interview())
+        assert dispatch_pending() == {"pending": 1}

@@ -13,7 +13,7 @@ from tests.servers import ServerMissing, provided
 from tests.stack import ROOT, Program
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("pools")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pools")]
 
 EVENTS, TASKS = 60, 10
 

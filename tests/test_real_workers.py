@@ -15,6 +15,8 @@ from tests.servers import ServerMissing, provided
 from tests.stack import ROOT, Program
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 #: As a worker's clock may be set wrong by hand. The sweep of the stack's settings comes every second.
 AHEAD = 900
 

@@ -130,6 +130,7 @@ def test_a_view_that_dispatches_a_failing_event_does_not_end_its_server():
 SERVERS = {"uvicorn": "--port={}", "hypercorn": "--bind=127.0.0.1:{}", "daphne": "--port={}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS)
 def test_an_asgi_server_goes_on_when_an_async_receiver_raises(server, tmp_path):
     """With eager tasks: the vendor gets its 200, the next visitor an answer, and the event is tried again."""

@@ -71,6 +71,22 @@ class TestWhileTheAPIHangs:
     def test_webhooks_are_stored(self, hanging):
         assert deliver(big_interview()).status_code == 200
 
+    def test_a_slow_receiver_of_a_failure_takes_no_slot(self, api):
+        """While receivers of ``sso_failed`` run, no launch waits for the API."""
+        big_interview_account()
+        good = api.scripts[0]
+        during = []
+
+        def launches_twice(**arguments):
+            if not during:
+                api.scripts[:] = [good]
+                during.extend(client_of(new_student(f"next-{number}")).get(LOGIN).status_code for number in range(2))
+
+        api.scripts[:] = [answer(401)]
+        with subscribed(sso_failed, launches_twice):
+            assert client_of(new_student()).get(LOGIN).status_code == 502
+        assert during == [302, 302]
+
     def test_the_setting_raises_the_limit(self, hanging, settings):
         settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 3}
         hanging.scripts[:] = [answer(401)]

@@ -100,11 +100,11 @@ class BigInterviewAccountAdmin(KeyAdmin):
         except KeyOfAnotherAccount:
             return gettext("entered for another subdomain, so it is not used: enter it again")
         except UndecryptableKey:
-            return gettext("cannot be decrypted: enter it anew, or put the former encryption key back")
+            return gettext("cannot be decrypted: enter it again, or put the previous encryption key back")
         if account.key_rejected_at:
             return gettext("rejected by Big Interview since %s") % exact_time(account.key_rejected_at)
         if not encryption.is_current(account.api_key_encrypted):
-            return gettext("set, with a former encryption key: run bi_rotate_keys")
+            return gettext("set, with a previous encryption key: run bi_rotate_keys")
         return gettext("set")
 
     def _check_key(self, request: HttpRequest, account: BigInterviewAccount) -> None:

@@ -10,7 +10,6 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
-from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from django_bi_integration.admin import deletion, selection
@@ -37,8 +36,6 @@ class KeyField(forms.CharField):
         key: str = super().clean(value)
         if not key:
             return key
-        if not key.isascii():
-            raise forms.ValidationError(_("The key has characters that no HTTP header can carry. Copy it again."))
         try:
             return checked_key(key, shortest=self.shortest)
         except ValueError as error:

@@ -12,9 +12,10 @@ from django.views.decorators.debug import sensitive_variables
 from requests.adapters import BaseAdapter
 
 from django_bi_integration import encryption
-from django_bi_integration.client import PartnerClient, checked_key
+from django_bi_integration.client import PartnerClient
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import KeyOfAnotherAccount, NoAccount
+from django_bi_integration.keys import checked_key
 from django_bi_integration.models.managers import Manager
 
 #: One label of a host name (RFC 1123). Anything else could make a base URL of somebody else's.

@@ -180,7 +180,7 @@ class WebhookRegistration(models.Model):
         ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space, could not be
         sent in a header, or has fewer than 16 characters.
         """
-        digest = self._digest(keys.checked_key(raw, shortest=keys.SHORTEST).encode())
+        digest = self._digest(keys.checked_key(raw, shortest=keys.SHORTEST, ascii_only=False).encode())
         overlapping = bool(overlap) and self.has_key
         if overlapping and hmac.compare_digest(digest, self.key_digest):
             return

@@ -62,8 +62,8 @@ class Watch:
         return "request" if threads_stop_between_requests() else "thread"
 
     def _ask_later(self) -> None:
-        if self._timer is not None and self._timer.is_alive():
-            return
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = threading.Timer(DELAY, publisher.ask)
         self._timer.daemon = True
         with suppress(RuntimeError):  # no thread to spare

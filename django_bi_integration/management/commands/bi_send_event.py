@@ -14,7 +14,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from django.core.management.base import CommandError
 
 from django_bi_integration import vendors
-from django_bi_integration.client import checked_key
+from django_bi_integration.keys import checked_key
 from django_bi_integration.management.base import CommandWithExamples
 
 VENDOR_OF = {event_type: vendor for vendor in vendors.VENDORS.values() for event_type in vendor.event_types}
