@@ -48,8 +48,9 @@ def _is_wrong_signature(error: BaseException, function: Function) -> bool:
 
 def _is_unknown_name(error: BaseException, function: Function) -> bool:
     """A variable that is not bound yet, local or of an enclosing function, may depend on data, so that is not final."""
-    is_unbound = isinstance(error, UnboundLocalError) or "free variable" in str(error)
-    return isinstance(error, NameError) and not is_unbound
+    if not isinstance(error, NameError) or isinstance(error, UnboundLocalError):
+        return False
+    return "free variable" not in str(error)
 
 
 #: Which errors are final, and what to do. An error that data, another service or a migration may cure is not listed.
