@@ -59,6 +59,28 @@ class ConflictFilter(admin.SimpleListFilter):
         return queryset.conflicting() if self.value() else queryset
 
 
+def _reports(swapped: int, busy: int, unreadable: int) -> list[tuple[int, int, str]]:
+    """Return what to say of each group of ``Swaps``, with its level and number."""
+    done = ngettext(
+        "The other body of %d event will be dispatched.", "The other bodies of %d events will be dispatched.", swapped
+    )
+    waits = ngettext(
+        "%d event was skipped because a worker has it. Try again in a minute.",
+        "%d events were skipped because workers have them. Try again in a minute.",
+        busy,
+    )
+    stays = ngettext(
+        "%d event was skipped because its conflicting body cannot be parsed.",
+        "%d events were skipped because their conflicting bodies cannot be parsed.",
+        unreadable,
+    )
+    return [
+        (messages.SUCCESS, swapped, done),
+        (messages.WARNING, busy, waits),
+        (messages.WARNING, unreadable, stays),
+    ]
+
+
 @admin.register(ReceivedEvent)
 class ReceivedEventAdmin(RecordAdmin):
     list_display = [
@@ -127,19 +149,15 @@ class ReceivedEventAdmin(RecordAdmin):
 
     @admin.action(description=_("Dispatch the conflicting body instead"), permissions=["retry"])
     def dispatch_conflicting(self, request: HttpRequest, queryset: QuerySet[ReceivedEvent]) -> None:
-        swapped = dispatch_conflicting(queryset)
-        for event in swapped:
-            text = gettext("Swapped the body with the conflicting one, to be dispatched instead.")
-            self.log_change(request, event, text)
-        if not swapped:
-            self.message_user(request, _("None of the selected events has a conflicting body."), messages.WARNING)
-            return
-        message = ngettext(
-            "The other body of %d event will be dispatched.",
-            "The other bodies of %d events will be dispatched.",
-            len(swapped),
-        )
-        self.message_user(request, message % len(swapped), messages.SUCCESS)
+        entry = gettext("Swapped the body with the conflicting one, to be dispatched instead.")
+        swaps = dispatch_conflicting(queryset, record=partial(self.log_changes, request, message=entry))
+        for level, count, text in _reports(*map(len, swaps)):
+            if count:
+                self.message_user(request, text % count, level)
+        if not any(swaps):
+            self.message_user(
+                request, _("None of the selected events has a conflicting body to dispatch."), messages.WARNING
+            )
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_bi_integration.change_receivedevent")

@@ -7,7 +7,7 @@ meanwhile is taken from it, so that its transaction is rolled back.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from django.db import transaction
@@ -20,6 +20,8 @@ from django_bi_integration.models.object_state import CHANGED, as_json
 from django_bi_integration.models.statements import fields_of
 from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
 from django_bi_integration.webhooks.receive import Arrival, arrival_of, data_of, despite_values, parse
+from django_bi_integration.webhooks.refusals import NotAnObject
+from django_bi_integration.webhooks.retry import Record
 from django_bi_integration.webhooks.wake_up import wake_up
 
 #: How many objects one transaction locks.
@@ -28,34 +30,75 @@ BATCH = 50
 READ = ("event_type", "subject_id", "object_type", "object_id", "object_key", "occurred_at")
 
 
-def dispatch_conflicting(events: QuerySet[ReceivedEvent]) -> list[ReceivedEvent]:
+class Swaps(NamedTuple):
+    """The events that ``dispatch_conflicting`` found to have a conflicting body, by primary key.
+
+    ``swapped`` are due again. ``busy`` and ``unreadable`` were skipped: a worker has locked the event or its object, or
+    the conflicting body cannot be parsed.
+    """
+
+    swapped: list[int]
+    busy: list[int]
+    unreadable: list[int]
+
+
+def dispatch_conflicting(events: QuerySet[ReceivedEvent], *, record: Record | None = None) -> Swaps:
     """Dispatch the latest conflicting body of each event instead of the stored one, which becomes the conflicting one.
 
-    All receivers run again. What they did for the other body is theirs to undo. Events without a conflicting body stay
-    as they are; the others are returned.
+    All receivers run again; undoing what they did for the other body is up to the host project. Only events with
+    ``conflicts`` are swapped, and a swap resets ``conflicts`` to 0, so an event is not swapped back when this runs
+    again.
+
+    Each swap is one transaction, and waits for no worker. ``record`` is called with the swapped event in a list and
+    commits with it. If an error ends this, the swaps before it stay.
     """
-    wanted = events.filter(conflicting_body__isnull=False).order_by("pk").values_list("pk", flat=True)
-    swapped = [event for pk in list(wanted) if (event := despite_conflicts(partial(_swap, pk)))]
-    transaction.on_commit(wake_up, robust=True)
-    return swapped
+    swaps = Swaps([], [], [])
+    wanted = list(_swappable(events).order_by("pk").values_list("pk", flat=True))
+    try:
+        for pk in wanted:
+            if outcome := despite_conflicts(partial(_swap, pk, record)):
+                getattr(swaps, outcome).append(pk)
+    finally:
+        transaction.on_commit(wake_up, robust=True)
+    return swaps
 
 
-def _swap(pk: int) -> ReceivedEvent | None:
+def _swappable(events: QuerySet[ReceivedEvent]) -> QuerySet[ReceivedEvent]:
+    return events.filter(conflicts__gt=0, conflicting_body__isnull=False)
+
+
+def _swap(pk: int, record: Record | None) -> str | None:
+    """Swap the bodies of one event; return its field of ``Swaps``, or None if there is nothing to swap any more."""
     with writing():
-        # The object first, as workers do. Its event may have been swapped by another since it was read.
-        key = ReceivedEvent.objects.filter(pk=pk).values_list("object_key", flat=True).first()
-        states = _lock([key] if key else [])
-        event = ReceivedEvent.objects.select_for_update().filter(pk=pk).first()
-        if event is None or event.conflicting_body is None or event.object_key != key:
-            return None
-        former, body = bytes(event.body), bytes(event.conflicting_body)
-        reading = vendors.VENDORS[event.vendor].read(parse(body))
+        event, states = _lock_swappable(pk)
+        if event is None:
+            return "busy" if _swappable(ReceivedEvent.objects.filter(pk=pk)).exists() else None
+        former, body = bytes(event.body), bytes(cast("bytes", event.conflicting_body))
+        try:
+            document = parse(body)
+        except NotAnObject:  # stored when deeper nesting was accepted
+            return "unreadable"
         # The conflicting body came with a later delivery.
+        reading = vendors.VENDORS[event.vendor].read(document)
         arrival = arrival_of(event.registration, body, reading, event.origin, event.last_delivery_at)
         event.body, event.conflicting_body, event.conflicts = body, former, 0
         despite_values(arrival, partial(_store_swapped, event))
         _rebuild_all(states, replay=False, removes=True)
-    return event
+        if record is not None:
+            record([event])
+    return "swapped"
+
+
+def _lock_swappable(pk: int) -> tuple[ReceivedEvent | None, list[ObjectState]]:
+    """Lock the event and its object's state, the state first, as workers do; no event if another has one of them."""
+    rows = ReceivedEvent.objects.filter(pk=pk)
+    key = rows.values_list("object_key", flat=True).first()
+    states = _lock([key] if key else [], skip_locked=True)
+    if key and not states and ObjectState.objects.filter(key=key).exists():
+        return None, []
+    event = _swappable(rows).select_for_update(skip_locked=True).first()
+    # It may have been swapped since its key was read, and then be about another object.
+    return (event if event and event.object_key == key else None), states
 
 
 @transaction.atomic
