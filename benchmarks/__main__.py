@@ -18,12 +18,16 @@ MEASUREMENTS = {
     "growth": ("rows", "rounds", "backlog"),
     "snapshot": ("minutes",),
 }
+#: What takes long, and runs only if it is named.
+LONG = ("snapshot",)
 
 
 def main() -> None:
     """Run what was asked for and print a table for each."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}; default: all but {', '.join(LONG)}"
+    )
     parser.add_argument("--rounds", type=int, default=15, help="how often each receiver's turn comes (%(default)s)")
     parser.add_argument("--seconds", type=float, default=1, help="how long one turn takes (%(default)s)")
     parser.add_argument("--backlog", type=int, default=5_000, help="events to dispatch (%(default)s)")
@@ -31,7 +35,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=50_000, help="requests of the flood (%(default)s)")
     parser.add_argument("--number", type=int, default=200_000, help="events through one process (%(default)s)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="events stored for growth (%(default)s)")
-    parser.add_argument("--minutes", type=int, default=10, help="how long a snapshot is held open (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=10, help="how long a snapshot is held open (%(default)s)")
     parser.add_argument("--database", choices=DATABASES, default="postgres", help="for snapshot (%(default)s)")
     options = parser.parse_args()
     if options.database != "postgres" and options.names != ["snapshot"]:
@@ -40,7 +44,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     with deployed(options.database) as deployment:
         print(report.machine(deployment.database.version, deployment.broker.version))
-        for name in options.names or MEASUREMENTS:
+        for name in options.names or [name for name in MEASUREMENTS if name not in LONG]:
             # What it imports needs Django set up for the deployment's database.
             measure: Callable[..., report.Table] = import_module(f"benchmarks.{name}").measure
             given = {option: getattr(options, option) for option in MEASUREMENTS[name]}

@@ -20,24 +20,26 @@ RATE = 150
 MINUTE = timedelta(minutes=1)
 
 
-def measure(deployment: Deployment, *, minutes: int) -> Table:
-    """One clean minute, then ``minutes`` with the snapshot, at a constant rate of deliveries."""
+def measure(deployment: Deployment, *, minutes: float) -> Table:
+    """One clean minute, then ``minutes`` with the snapshot, at a constant rate of deliveries; less than one is one
+    shorter period of each."""
     dispatch.clear()
+    period = min(MINUTE, timedelta(minutes=minutes))
     with deployment.web("benchmarks.wsgi") as served, deployment.worker(processes=2), deployment.beat():
         url = served.url + registration().get_absolute_url()
         deliver(url, seconds=10)  # processes warm up
         start = timezone.now()
-        deliver(url, seconds=60)
+        deliver(url, seconds=period.total_seconds())
         with snapshot():
             deliver(url, seconds=60 * minutes)
             wait_until(lambda: not ReceivedEvent.objects.filter(status="pending").exists(), timeout=600, every=0.5)
     table = Table(
-        f"A snapshot held open for {minutes} minutes at {RATE} events a second",
+        f"A snapshot held open for {minutes:g} minutes at {RATE} events a second",
         ["minute", "events", "median from receipt to effect", "95 of 100", "median against the clean minute"],
     )
-    clean = waits(start)
-    for minute in range(minutes + 1):
-        found = waits(start + minute * MINUTE)
+    clean = waits(start, period)
+    for minute in range(1 + max(1, int(minutes))):
+        found = waits(start + minute * period, period)
         table.add(
             str(minute or "clean"),
             str(len(found)),
@@ -59,8 +61,8 @@ def deliver(url: str, *, seconds: float) -> None:
         time.sleep(max(0.0, 0.1 - (time.monotonic() - started - passed)))
 
 
-def waits(start: datetime) -> list[float]:
-    """Milliseconds from receipt to effect of the events received in the minute from ``start`` on, in order."""
-    received = ReceivedEvent.objects.filter(received_at__gte=start, received_at__lt=start + MINUTE)
+def waits(start: datetime, period: timedelta) -> list[float]:
+    """Milliseconds from receipt to effect of the events received in the period from ``start`` on, in order."""
+    received = ReceivedEvent.objects.filter(received_at__gte=start, received_at__lt=start + period)
     times = received.values_list("received_at", "dispatched_at")
     return sorted((dispatched - at).total_seconds() * 1000 for at, dispatched in times if dispatched)

@@ -46,6 +46,17 @@ def test_each_measurement_prints_its_table(servers):
         assert f"## {title}" in result.stdout
 
 
+@pytest.mark.parametrize("database", ["postgres", "mariadb"])
+def test_the_queue_is_measured_under_an_old_snapshot(servers, database):
+    try:
+        with provided(database):
+            result = run("snapshot", "--minutes=0.1", f"--database={database}")
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+    assert result.returncode == 0, result.stderr
+    assert "## A snapshot held open for 0.1 minutes" in result.stdout
+
+
 def test_a_ratio_says_how_certain_it_is():
     """Between the fourth least and the fourth greatest of 15: of 2**15 ways to toss 15 coins, 576 show three heads or
     fewer, and as many show three tails or fewer."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from itertools import takewhile
@@ -109,7 +109,8 @@ def send(connection, path, *headers, body, chunked=False):
         connection.putheader("Transfer-Encoding", "chunked")
     else:
         connection.putheader("Content-Length", str(len(body)))
-    connection.endheaders([body] if chunked else body, encode_chunked=chunked)
+    with suppress(BrokenPipeError, ConnectionResetError):  # the answer may come before all of the body is sent
+        connection.endheaders([body] if chunked else body, encode_chunked=chunked)
     answer = connection.getresponse()
     answer.read()
     return answer.status
