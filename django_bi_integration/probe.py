@@ -25,8 +25,9 @@ from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.shortcuts import resolve_url
-from django.urls import NoReverseMatch, ResolverMatch, get_script_prefix, reverse
+from django.urls import NoReverseMatch, ResolverMatch, get_script_prefix
 
+from django_bi_integration.paths import REMEDY, own_path
 from django_bi_integration.views.webhook import PROBE_ID, WebhookView
 
 #: Any outsider's address (RFC 5737): what lets only one's own machines pass shall show.
@@ -154,8 +155,8 @@ def _stand_in(view: Any) -> Any:
 
 
 def webhook_path() -> str:
-    """The path of the URL that is no vendor's; raises NoReverseMatch where the project does not include our URLs."""
-    return reverse("django_bi_integration:webhook", kwargs={"registration_id": PROBE_ID})
+    """Return the path of a URL that is no vendor's; raise NoReverseMatch if the project does not include our URLs."""
+    return own_path("webhook", registration_id=PROBE_ID)
 
 
 def own_hosts() -> list[str]:
@@ -172,8 +173,7 @@ def find_walls(hosts: Iterable[str]) -> list[Wall]:
     try:
         webhook_path()
     except NoReverseMatch:
-        remedy = 'Add `path("bi/", include("django_bi_integration.urls"))` to your URLconf.'
-        return [Wall("The project has no URL for webhooks.", remedy, is_total=True)]
+        return [Wall("The project has no URL for webhooks.", REMEDY, is_total=True)]
     answers = probe(hosts)
     a_way_in = any(answer.is_ours for answer in answers if answer.delivery.is_usual)
     first_of_each: dict[tuple[int, str], Answer] = {}

@@ -1,4 +1,4 @@
-"""Does a delivery get to the webhook from outside, through whatever stands in front of the project?"""
+"""Post to the webhook from outside, as a vendor would, and say what stands in the way."""
 
 from collections.abc import Mapping
 from functools import partial
