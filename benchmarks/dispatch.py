@@ -18,9 +18,9 @@ from benchmarks.peers.models import Effect, Event, Registration
 from benchmarks.peers.tasks import process
 from benchmarks.registrations import registration
 from benchmarks.report import Table, ratio
+from django_bi_integration.dispatch.notify import TASK
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.webhooks.receive import receive
-from django_bi_integration.webhooks.wake_up import TASK
 from tests.waiting import wait_until
 
 

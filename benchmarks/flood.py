@@ -1,4 +1,4 @@
-"""A flood: refused requests from ever new addresses beside accepted ones."""
+"""A flood: rejected requests from ever new addresses beside accepted ones."""
 
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
@@ -11,20 +11,20 @@ from benchmarks import events, load
 from benchmarks.deployment import Deployment
 from benchmarks.registrations import KEY, registration
 from benchmarks.report import Table
-from django_bi_integration.models import Refusal
+from django_bi_integration.models import Rejection
 
 CONNECTIONS = 8
 
 
 def measure(deployment: Deployment, *, requests: int, seconds: float) -> Table:
-    """The rate of each load alone, and of both together until ``requests`` are refused."""
+    """The rate of each load alone, and of both together until ``requests`` are rejected."""
     with deployment.web("benchmarks.wsgi", BENCHMARK_PROXIES="127.0.0.1") as served:
         url = served.url + registration().get_absolute_url()
         accept(url, 1)
         accepted = accept(url, seconds)
-        refused = refuse(url, round(requests / 10))
+        rejected = reject(url, round(requests / 10))
         with ProcessPoolExecutor(1, get_context("spawn"), initializer=django.setup) as other:
-            flood = other.submit(refuse, url, requests)
+            flood = other.submit(reject, url, requests)
             together = load.Result()
             while not flood.done():
                 part = accept(url, 1)
@@ -32,14 +32,14 @@ def measure(deployment: Deployment, *, requests: int, seconds: float) -> Table:
                 together.seconds += part.seconds
             flooding = flood.result()
     if set(together.statuses) != {200} or set(flooding.statuses) != {401} or flooding.statuses[401] < requests:
-        raise RuntimeError(f"accepted: {together.statuses}, refused: {flooding.statuses}")
-    share = flooding.rate / refused.rate
-    table = Table(f"A flood of {requests:,} refused requests", ["what", "figure"])
-    table.add("a refused request's CPU against an accepted one's", f"{accepted.rate / refused.rate:.2f}")
+        raise RuntimeError(f"accepted: {together.statuses}, rejected: {flooding.statuses}")
+    share = flooding.rate / rejected.rate
+    table = Table(f"A flood of {requests:,} rejected requests", ["what", "figure"])
+    table.add("a rejected request's CPU against an accepted one's", f"{accepted.rate / rejected.rate:.2f}")
     table.add("the flood's share of the machine", f"{share:.2f}")
     table.add("accepted, against their rate alone", f"{together.rate / accepted.rate:.2f}")
     table.add("the same, against what the flood's share leaves", f"{together.rate / (accepted.rate * (1 - share)):.2f}")
-    table.add("rows that it left", f"{Refusal.objects.count():,}")
+    table.add("rows that it left", f"{Rejection.objects.count():,}")
     return table
 
 
@@ -48,7 +48,7 @@ def accept(url: str, seconds: float) -> load.Result:
     return load.post(url, events.unique(), key=KEY, seconds=seconds, connections=CONNECTIONS)
 
 
-def refuse(url: str, number: int) -> load.Result:
+def reject(url: str, number: int) -> load.Result:
     """The same with another key, each from another address."""
     bodies = islice(events.unique(), number)
     return load.post(url, bodies, key="guess", connections=CONNECTIONS, headers=from_anywhere)

@@ -22,9 +22,9 @@ from benchmarks.celery import app
 from benchmarks.deployment import Deployment
 from benchmarks.registrations import KEY, registration
 from benchmarks.report import Table, ratio
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.vendors import BIG_INTERVIEW
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from django_bi_integration.webhooks.receive import receive
 from tests.waiting import wait_until
 

@@ -9,7 +9,7 @@ from benchmarks import events
 from benchmarks.deployment import Deployment
 from benchmarks.registrations import registration
 from benchmarks.report import Table
-from django_bi_integration.webhooks.dispatch import dispatch_pending
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.webhooks.receive import receive
 
 WARM_UP = 10_000

@@ -15,13 +15,14 @@ class BIIntegrationConfig(AppConfig):
 
     def ready(self) -> None:
         # Models and what uses them can only be imported once the app registry is ready.
-        from django_bi_integration import checks, sign_on_checks, tasks  # noqa: F401, PLC0415
-        from django_bi_integration.webhooks.wake_up import publisher  # noqa: PLC0415
+        from django_bi_integration import tasks  # noqa: F401, PLC0415
+        from django_bi_integration.dispatch.notify import notifier  # noqa: PLC0415
+        from django_bi_integration.operations import checks, sso_checks  # noqa: PLC0415
 
-        publisher.use(app_or_default())
-        for check in [*checks.ALL, *sign_on_checks.ALL]:
+        notifier.use(app_or_default())
+        for check in [*checks.ALL, *sso_checks.ALL]:
             register(check, "django_bi_integration")
-        for check in [*checks.OF_THE_DATABASE, *sign_on_checks.OF_THE_DATABASE]:
+        for check in [*checks.OF_THE_DATABASE, *sso_checks.OF_THE_DATABASE]:
             register(check, Tags.database)
         for check in checks.ON_DEPLOYMENT:
             register(check, "django_bi_integration", deploy=True)

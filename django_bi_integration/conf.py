@@ -41,9 +41,9 @@ class Settings:
     # How many launches a minute the visitors of one address may start without a log-in.
     VISITOR_LAUNCHES_PER_MINUTE: int = 30
     # Dotted paths: a user's id at Big Interview, the user whom an id belongs to, a user's names and e-mail address.
-    PARTNER_ID: str = "django_bi_integration.people.primary_key"
-    PARTNER_USER: str = "django_bi_integration.people.user_by_primary_key"
-    USER_DETAILS: str = "django_bi_integration.people.usual_details"
+    PARTNER_ID: str = "django_bi_integration.users.primary_key"
+    PARTNER_USER: str = "django_bi_integration.users.user_by_primary_key"
+    USER_DETAILS: str = "django_bi_integration.users.usual_details"
     # Where students may be sent after Big Interview: scheme and host.
     RETURN_URL_ORIGINS: Sequence[str] = ()
     # Whether students come back through this project, so that their return is seen.
@@ -57,7 +57,7 @@ class Settings:
             return default
         given = getattr(django_settings, NAMESPACE, {})
         value = given.get(name, default) if isinstance(given, dict) else default
-        # A check refuses text in place of a list, but not every server runs the checks; its characters are no entries.
+        # A check rejects text in place of a list, but not every server runs the checks; its characters are no entries.
         return (value,) if isinstance(default, tuple) and isinstance(value, str) else value
 
 

@@ -71,7 +71,7 @@ EventData = Interview | CourseCompletion
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedEvent:
     """What a vendor module reads out of one delivery's JSON object to store it.
 
     ``event_id`` is None where the vendor sent none; ``event_type`` is the vendor's documented word, or its

@@ -7,8 +7,8 @@ BIIntegrationError
 ├── UndecryptableKey       a stored API key cannot be read with the encryption keys that there are
 │   └── KeyOfAnotherAccount  it was entered for another subdomain
 ├── PartnerAPIError        Big Interview's Partner API did not do what it was asked
-│   ├── KeyRefused         it refused the API key
-│   ├── InvalidAttributes  it refused a name, an e-mail address or a partner id
+│   ├── KeyRejected         it rejected the API key
+│   ├── InvalidAttributes  it rejected a name, an e-mail address or a partner id
 │   ├── UnknownUser        it does not know the user
 │   ├── UnexpectedAnswer   it answered something that its documentation does not know
 │   └── TemporaryFailure   it may do it later
@@ -85,12 +85,12 @@ class PartnerAPIError(BIIntegrationError):
         self.status = status
 
 
-class KeyRefused(PartnerAPIError):
-    """The API refused the key, or what was asked for is not approved for the organisation (401, 403)."""
+class KeyRejected(PartnerAPIError):
+    """The API rejected the key, or what was asked for is not approved for the organisation (401, 403)."""
 
 
 class InvalidAttributes(PartnerAPIError):
-    """The API refused what it was told of a user (422); ``fields`` has its messages by field, where it sent any."""
+    """The API rejected what it was told of a user (422); ``fields`` has its messages by field, where it sent any."""
 
     def __init__(self, text: str, *, status: int | None = None, fields: Mapping[str, Sequence[str]]) -> None:
         super().__init__(text, status=status)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django_bi_integration.webhooks.wake_up import TASK
+from django_bi_integration.dispatch.notify import TASK
 
 #: Seconds after which a worker discards a sweep instead of running it. Celery sets this limit by the clock of beat and
 #: compares it with the clock of the worker, so it is far longer than the clocks of two machines should ever differ. It

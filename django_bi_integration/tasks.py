@@ -6,8 +6,8 @@ from typing import Any
 from celery import Task, shared_task
 from celery.worker.control import inspect_command
 
-from django_bi_integration.webhooks import dispatch as dispatching
-from django_bi_integration.webhooks.wake_up import TASK, wake_up
+from django_bi_integration.dispatch import worker as dispatching
+from django_bi_integration.dispatch.notify import TASK, notify_worker
 
 #: The remote control command that asks a worker for its clock.
 CLOCK = "django_bi_integration.clock"
@@ -30,7 +30,7 @@ def dispatch(task: "Task[[], None]") -> None:
     started = time.monotonic()
     dispatching.dispatch_pending(seconds=stint, horizon=horizon)
     if time.monotonic() - started >= stint:
-        wake_up()
+        notify_worker()
 
 
 @inspect_command(name=CLOCK)

@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from django_bi_integration.views import sso
-from django_bi_integration.views.webhook import WebhookView
+from django_bi_integration.sso import views as sso
+from django_bi_integration.webhooks.views import WebhookView
 
 app_name = "django_bi_integration"
 

@@ -2,7 +2,7 @@
 
 DATABASE_URL              default: SQLite in ``.demo/``
 CELERY_BROKER_URL         default: a broker in the memory of the process, for the demo
-DJANGO_SECRET_KEY         default: one that everybody knows, refused as soon as DATABASE_URL, DJANGO_ALLOWED_HOSTS or
+DJANGO_SECRET_KEY         default: one that everybody knows, rejected as soon as DATABASE_URL, DJANGO_ALLOWED_HOSTS or
                           DJANGO_HTTPS tell that the project serves others, unless DJANGO_DEBUG is on
 DJANGO_DEBUG              ``1`` or ``0``; default: 0
 DJANGO_ALLOWED_HOSTS      comma-separated; default: this machine
@@ -141,7 +141,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "loggers": {
         "django_bi_integration": {"handlers": ["console"], "level": "INFO"},
-        # Django keeps a failed request to itself where DEBUG is off; a refused one is the app's to tell.
+        # Django keeps a failed request to itself where DEBUG is off; a rejected one is the app's to tell.
         "django.request": {"handlers": ["console"], "level": "ERROR", "propagate": False},
     },
 }

@@ -12,8 +12,10 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from django_bi_integration.dispatch import worker as dispatch
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.webhooks import dispatch, refusals
+from django_bi_integration.webhooks import views
+from django_bi_integration.webhooks.rejection_counter import RejectionCounter
 from example_project.demo.embedded import Worker, running_worker
 from tests.browser import MISSING, chromium
 from tests.host import celery_app
@@ -36,11 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def tally(monkeypatch: pytest.MonkeyPatch) -> refusals.Tally:
-    """A count of refusals that begins with the test: the first is written at once, the rest in a while."""
-    tally = refusals.Tally()
-    monkeypatch.setattr(refusals, "tally", tally)
-    return tally
+def rejection_counter(monkeypatch: pytest.MonkeyPatch) -> RejectionCounter:
+    """A count of rejections that begins with the test: the first is written at once, the rest in a while."""
+    rejection_counter = RejectionCounter()
+    monkeypatch.setattr(views, "rejection_counter", rejection_counter)
+    return rejection_counter
 
 
 @pytest.fixture

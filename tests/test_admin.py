@@ -11,17 +11,17 @@ from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
 from django_bi_integration.admin.selection import NewestOnly
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.exceptions import GiveUp
 from django_bi_integration.models import (
     BigInterviewAccount,
     ObjectState,
     ReceivedEvent,
-    Refusal,
+    Rejection,
     SSOSession,
     WebhookRegistration,
 )
 from django_bi_integration.signals import event_received
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.admin_pages import texts, url
 from tests.deliveries import KEY, big_interview, deliver, innovative_educators, interview_event, stored, subscribed
 
@@ -48,7 +48,7 @@ def test_no_method_breaks_a_page(admin_client, method):
     account = BigInterviewAccount.objects.create(subdomain="xyz")
     SSOSession.objects.create(account=account, requested_at=timezone.now())
     add = [ADD, f"{ADD}?vendor=big_interview", f"{ADD}?vendor=nobody"]
-    rows = [made, account, *(model.objects.get() for model in (ReceivedEvent, ObjectState, Refusal, SSOSession))]
+    rows = [made, account, *(model.objects.get() for model in (ReceivedEvent, ObjectState, Rejection, SSOSession))]
     pages = [url(type(row), page, row.pk) for row in rows for page in ("change", "history", "delete")]
     pages += [*add, url(BigInterviewAccount, "add"), *(url(type(row)) for row in rows)]
     answers = {page: getattr(admin_client, method)(page).status_code for page in pages}
@@ -108,13 +108,13 @@ def test_what_cannot_be_the_key_is_an_error_that_explains_the_fix(admin_client, 
 
 def test_a_registration_that_lets_nobody_in_is_kept_with_a_warning(admin_client):
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(), follow=True)
-    assert "“Career centre” refuses everything until it has a key or an allowlist." in texts(page)
-    assert "none: refuses everything" in texts(page)
+    assert "“Career centre” rejects everything until it has a key or an allowlist." in texts(page)
+    assert "none: rejects everything" in texts(page)
 
 
 def test_a_registration_whose_vendor_sends_no_key_asks_for_an_allowlist_alone(admin_client):
     page = admin_client.post(f"{ADD}?vendor=innovative_educators", form(vendor="innovative_educators"), follow=True)
-    assert "“Career centre” refuses everything until it has an allowlist." in texts(page)
+    assert "“Career centre” rejects everything until it has an allowlist." in texts(page)
 
 
 def test_the_key_field_of_a_registration_with_a_key_takes_a_new_one(admin_client):
@@ -155,7 +155,7 @@ def test_a_network_that_is_none_is_named(admin_client):
         ("10.0.0.0/24", "“10.0.0.0/24” overlaps the trusted proxy “10.0.0.5”"),
     ],
 )
-def test_an_allowlist_that_lets_in_whom_it_should_not_is_refused(admin_client, settings, allowed, message):
+def test_an_allowlist_that_lets_in_whom_it_should_not_is_rejected(admin_client, settings, allowed, message):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5"]}
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=KEY, allowed_networks=f"192.0.2.1\n{allowed}"))
     assert message in texts(page)
@@ -167,18 +167,18 @@ def test_the_registration_tells_whether_it_was_ever_called(admin_client):
     page = url(WebhookRegistration, "change", made.pk)
     assert "No event has arrived yet." in texts(admin_client.get(page))
     deliver(made)
-    Refusal.objects.create(
+    Rejection.objects.create(
         registration=made, reason="key_wrong", count=4, first_at=stored().received_at, last_at=stored().received_at
     )
     text = texts(admin_client.get(page))
     assert "Latest new event just now." in text
-    assert "Refused in the last 24 hours: 4 (key is wrong)." in text
+    assert "Rejected in the last 24 hours: 4 (key is wrong)." in text
     ReceivedEvent.objects.update(received_at=timezone.now() - timedelta(minutes=1))
     assert "Latest new event 1 minute ago." in texts(admin_client.get(page)).replace("\xa0", " ")
 
 
 def test_a_registration_can_be_deleted_until_it_has_events(admin_client):
-    """Refusals go with it; events are never deleted on the way."""
+    """Rejections go with it; events are never deleted on the way."""
     made = big_interview()
     deliver(made, key="x")
     page = url(WebhookRegistration, "delete", made.pk)
@@ -275,17 +275,17 @@ def test_a_vendors_event_id_is_found_whole_whatever_is_in_it(admin_client, event
     assert [event.vendor_event_id for event in page.context["cl"].result_list] == [event_id[:255]]
 
 
-def refused_behind_two_proxies(to):
+def rejected_behind_two_proxies(to):
     headers = {"HTTP_X_FORWARDED_FOR": "192.0.2.99, junk, 203.0.113.9, 192.0.2.10"}
     deliver(to, key=None, REMOTE_ADDR="10.0.0.5", **headers)
-    return Refusal.objects.get()
+    return Rejection.objects.get()
 
 
-def test_a_refusal_shows_what_each_setting_would_make_of_it(admin_client, settings):
+def test_a_rejection_shows_what_each_setting_would_make_of_it(admin_client, settings):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.6"]}
-    refusal = refused_behind_two_proxies(innovative_educators())
-    assert "192.0.2.99, junk, 203.0.113.9, 192.0.2.10 → 10.0.0.5" in texts(admin_client.get(url(Refusal)))
-    text = html.unescape(texts(admin_client.get(url(Refusal, "change", refusal.pk))))
+    rejection = rejected_behind_two_proxies(innovative_educators())
+    assert "192.0.2.99, junk, 203.0.113.9, 192.0.2.10 → 10.0.0.5" in texts(admin_client.get(url(Rejection)))
+    text = html.unescape(texts(admin_client.get(url(Rejection, "change", rejection.pk))))
     assert (
         'TRUSTED_PROXIES Address [] 10.0.0.5 ["10.0.0.5"] 192.0.2.10 ["192.0.2.10", "10.0.0.5"] 203.0.113.9'
         ' ["203.0.113.9", "192.0.2.10", "10.0.0.5"] unknown Each entry stands for one hop' in text
@@ -304,46 +304,46 @@ def test_a_refusal_shows_what_each_setting_would_make_of_it(admin_client, settin
 )
 def test_a_hop_that_the_setting_knows_is_suggested_with_all_its_networks(admin_client, settings, proxies, suggested):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
-    refusal = refused_behind_two_proxies(innovative_educators())
-    text = html.unescape(texts(admin_client.get(url(Refusal, "change", refusal.pk))))
+    rejection = rejected_behind_two_proxies(innovative_educators())
+    text = html.unescape(texts(admin_client.get(url(Rejection, "change", rejection.pk))))
     assert f"TRUSTED_PROXIES Address [] 10.0.0.5 {suggested} 203.0.113.9" in text
 
 
-def test_a_refusal_of_many_sources_has_no_setting_to_show(admin_client):
+def test_a_rejection_of_many_sources_has_no_setting_to_show(admin_client):
     now = timezone.now()
-    refusal = Refusal.objects.create(reason="key_wrong", count=4, first_at=now, last_at=now)
-    assert "TRUSTED_PROXIES makes of it: –" in texts(admin_client.get(url(Refusal, "change", refusal.pk)))
+    rejection = Rejection.objects.create(reason="key_wrong", count=4, first_at=now, last_at=now)
+    assert "TRUSTED_PROXIES makes of it: –" in texts(admin_client.get(url(Rejection, "change", rejection.pk)))
 
 
 def test_what_a_stranger_wrote_is_text(admin_client):
     deliver(big_interview(), key="x", HTTP_X_FORWARDED_FOR="<script>alert(1)</script>", REMOTE_ADDR="10.0.0.5")
-    refusal = Refusal.objects.get()
-    pages = [url(Refusal), url(Refusal, "change", refusal.pk)]
-    pages.append(url(WebhookRegistration, "change", refusal.registration_id))
+    rejection = Rejection.objects.get()
+    pages = [url(Rejection), url(Rejection, "change", rejection.pk)]
+    pages.append(url(WebhookRegistration, "change", rejection.registration_id))
     for page in pages:
         content = admin_client.get(page).content.decode()
         assert "<script>alert" not in content
         assert "&lt;script&gt;alert" in content
 
 
-def test_a_registration_shows_its_latest_refusals_and_leads_to_all(client, admin_user):
+def test_a_registration_shows_its_latest_rejections_and_leads_to_all(client, admin_user):
     to = innovative_educators()
     page = url(WebhookRegistration, "change", to.pk)
     client.force_login(admin_user)
-    assert "Latest refusals: none" in texts(client.get(page))
-    refused_behind_two_proxies(to)
+    assert "Latest rejections: none" in texts(client.get(page))
+    rejected_behind_two_proxies(to)
     response = client.get(page)
     assert "1 address is not allowed 10.0.0.5 192.0.2.99, junk, 203.0.113.9, 192.0.2.10 → 10.0.0.5" in texts(response)
-    (link,) = re.findall(r'href="([^"]*/refusal/[?][^"]*)"', response.content.decode())
+    (link,) = re.findall(r'href="([^"]*/rejection/[?][^"]*)"', response.content.decode())
     deliver(big_interview(), key="x")
-    assert "1 refusal" in texts(client.get(link))
+    assert "1 rejection" in texts(client.get(link))
     staff = User.objects.create_user("staff", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename="view_webhookregistration"))
     client.force_login(staff)
-    assert "All refusals" not in texts(client.get(page))
+    assert "All rejections" not in texts(client.get(page))
 
 
-@pytest.mark.parametrize("model", [ReceivedEvent, ObjectState, Refusal])
+@pytest.mark.parametrize("model", [ReceivedEvent, ObjectState, Rejection])
 def test_records_can_be_looked_at_and_not_changed(admin_client, model):
     deliver(big_interview())
     deliver(big_interview(), key="x")
@@ -361,7 +361,7 @@ def test_records_can_be_looked_at_and_not_changed(admin_client, model):
     ]
 
 
-@pytest.mark.parametrize("model", [WebhookRegistration, ReceivedEvent, ObjectState, Refusal])
+@pytest.mark.parametrize("model", [WebhookRegistration, ReceivedEvent, ObjectState, Rejection])
 def test_the_queries_of_a_list_do_not_grow_with_its_rows(admin_client, django_assert_max_num_queries, model):
     """Invariant 11."""
     for number in range(30):
@@ -378,11 +378,11 @@ def test_json_is_shown_as_the_text_that_was_sent(admin_client):
     assert "Zoë" in texts(admin_client.get(url(ReceivedEvent, "change", stored().pk)))
 
 
-@pytest.mark.parametrize(("rows", "shown", "is_cut"), [(3, "3 refusals", False), (4, "3 refusals", True)])
+@pytest.mark.parametrize(("rows", "shown", "is_cut"), [(3, "3 rejections", False), (4, "3 rejections", True)])
 def test_a_list_of_too_many_rows_is_cut_and_says_so(admin_client, monkeypatch, rows, shown, is_cut):
     monkeypatch.setattr(NewestOnly, "LIMIT", 3)
     now = timezone.now()
-    Refusal.objects.bulk_create(Refusal(reason="method", count=1, first_at=now, last_at=now) for _ in range(rows))
-    page = texts(admin_client.get(url(Refusal)))
+    Rejection.objects.bulk_create(Rejection(reason="method", count=1, first_at=now, last_at=now) for _ in range(rows))
+    page = texts(admin_client.get(url(Rejection)))
     assert shown in page
     assert ("There are more than 3." in page) is is_cut

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import expect
 
-from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
-from django_bi_integration.webhooks.dispatch import dispatch_pending
+from django_bi_integration.dispatch.worker import dispatch_pending
+from django_bi_integration.models import ReceivedEvent, Rejection, WebhookRegistration
 from tests.admin_pages import failed_events
 from tests.deliveries import KEY, big_interview, deliver, deliver_completion, innovative_educators, stored
 
@@ -78,17 +78,17 @@ def test_the_url_is_copied_with_one_click(admin):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_a_refusal_with_many_hops_fits_its_pages(admin, live_server, width):
+def test_a_rejection_with_many_hops_fits_its_pages(admin, live_server, width):
     to = innovative_educators()
     deliver(to, key=None, REMOTE_ADDR="10.0.0.5", HTTP_X_FORWARDED_FOR="x" * 500 + ", 203.0.113.9, 192.0.2.10")
     admin.set_viewport_size({"width": width, "height": 900})
-    refusals = f"{live_server.url}/admin/django_bi_integration/refusal/"
+    rejections = f"{live_server.url}/admin/django_bi_integration/rejection/"
     registration = f"{live_server.url}/admin/django_bi_integration/webhookregistration/{to.pk}/change/"
-    for page in (refusals, f"{refusals}{Refusal.objects.get().pk}/change/", registration):
+    for page in (rejections, f"{rejections}{Rejection.objects.get().pk}/change/", registration):
         admin.goto(page)
         assert admin.evaluate("document.documentElement.scrollWidth") <= width
         assert admin.evaluate(TOO_WIDE) == []
-    admin.get_by_role("link", name="All refusals of this registration").click()
+    admin.get_by_role("link", name="All rejections of this registration").click()
     expect(admin.get_by_text("203.0.113.9, 192.0.2.10 → 10.0.0.5")).to_be_visible()
 
 

@@ -8,7 +8,7 @@ from django_bi_integration.models import (
     BigInterviewAccount,
     ObjectState,
     ReceivedEvent,
-    Refusal,
+    Rejection,
     SSOSession,
     WebhookRegistration,
 )
@@ -23,10 +23,13 @@ MANY = 2_000
 DEACTIVATE = "An inactive registration rejects every delivery and keeps its events."
 
 
-def refusals(registration, count):
+def rejections(registration, count):
     now = timezone.now()
-    Refusal.objects.bulk_create(
-        [Refusal(registration=registration, reason="method", count=1, first_at=now, last_at=now) for _ in range(count)]
+    Rejection.objects.bulk_create(
+        [
+            Rejection(registration=registration, reason="method", count=1, first_at=now, last_at=now)
+            for _ in range(count)
+        ]
     )
 
 
@@ -79,17 +82,17 @@ def test_the_selected_registrations_are_answered_in_the_same_way(admin_client):
 
 def test_what_goes_with_a_registration_is_counted(admin_client, django_assert_max_num_queries):
     made = big_interview()
-    refusals(made, MANY)
+    rejections(made, MANY)
     object_states(made, MANY)
     page = url(WebhookRegistration, "delete", made.pk)
     with django_assert_max_num_queries(10):
         shown = admin_client.get(page)
     assert "Are you sure" in texts(shown)
-    assert "Refusals: 2000" in texts(shown)
+    assert "Rejections: 2000" in texts(shown)
     assert "Object states: 2000" in texts(shown)
     assert len(shown.content) < 20_000
     admin_client.post(page, {"post": "yes"})
-    assert [model.objects.count() for model in (WebhookRegistration, Refusal, ObjectState)] == [0, 0, 0]
+    assert [model.objects.count() for model in (WebhookRegistration, Rejection, ObjectState)] == [0, 0, 0]
 
 
 def test_what_goes_with_an_account_is_counted(client, admin_user):

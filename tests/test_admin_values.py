@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import (
     BigInterviewAccount,
     ObjectState,
@@ -20,7 +21,6 @@ from django_bi_integration.models import (
 from django_bi_integration.signals import event_received
 from django_bi_integration.text import visible
 from django_bi_integration.vendors import BIG_INTERVIEW
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.admin_pages import texts, url
 from tests.deliveries import big_interview, deliver, interview_event, stored, subscribed
 

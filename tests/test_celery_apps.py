@@ -8,7 +8,7 @@ import sys
 import pytest
 from celery import Celery
 
-from django_bi_integration.webhooks.wake_up import Publisher
+from django_bi_integration.dispatch.notify import Notifier
 from tests.test_checks import ROOT, ids, messages
 
 #: A host's project: two Celery apps, with a queue each on a broker in memory, which deliver an event and say what came
@@ -39,10 +39,10 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
 found = [str(message.id) for message in run_checks(tags=["django_bi_integration"])]
-from django_bi_integration.webhooks.wake_up import publisher
+from django_bi_integration.dispatch.notify import notifier
 from tests.deliveries import big_interview, deliver
 assert deliver(big_interview()).status_code == 200
-assert publisher.wait(30)
+assert notifier.wait(30)
 queues = {{}}
 for name in ("dispatching", "reporting"):
     with module.dispatching.connection_for_read() as connection:
@@ -95,8 +95,8 @@ def test_a_name_that_leads_to_no_app_is_an_error_and_costs_no_delivery(settings,
     settings.BI_INTEGRATION = {"CELERY_APP": path}
     assert ids() == ["E018"]
     assert f"BI_INTEGRATION['CELERY_APP'] is '{path}'" in messages()[0]
-    publisher = Publisher()
-    publisher.use(Celery("another", broker="memory://", set_as_current=False))
-    assert not publisher.has_app
-    publisher.ask()
-    assert publisher.wait(0)
+    notifier = Notifier()
+    notifier.use(Celery("another", broker="memory://", set_as_current=False))
+    assert not notifier.has_app
+    notifier.ask()
+    assert notifier.wait(0)

@@ -171,13 +171,13 @@ def test_the_database_crashes_under_load(deploy):
     for reached in (300, 900):
         wait_until(lambda reached=reached: len(attempts) > reached, timeout=60)
         deployment.database.crash()
-        refused = len(attempts)
-        wait_until(lambda refused=refused: len(attempts) > refused + 4, timeout=60)
+        rejected = len(attempts)
+        wait_until(lambda rejected=rejected: len(attempts) > rejected + 4, timeout=60)
         deployment.database.start()
     log = sending()
     assert set(log.statuses()) <= {200, 503, None}
     assert log.statuses()[200] >= 1500
-    assert sum(log.statuses().values()) > 1500, "nothing was refused: the database was not missed"
+    assert sum(log.statuses().values()) > 1500, "nothing was rejected: the database was not missed"
     deployment.assert_once(sent)
 
 

@@ -13,9 +13,9 @@ from django.core.checks import Tags, run_checks
 
 from django_bi_integration.conf import Settings
 from django_bi_integration.conf import settings as bi_settings
+from django_bi_integration.dispatch.notify import TASK, notifier
 from django_bi_integration.schedule import beat_schedule
 from django_bi_integration.signals import course_completed
-from django_bi_integration.webhooks.wake_up import TASK, publisher
 from tests.deliveries import registration, subscribed
 
 ROOT = Path(__file__).parent.parent
@@ -202,12 +202,12 @@ class Elsewhere:
         return "other" if model._meta.app_label == "django_bi_integration" else None
 
 
-def test_tables_in_another_database_are_refused(settings):
+def test_tables_in_another_database_are_rejected(settings):
     settings.DATABASE_ROUTERS = ["tests.test_checks.Elsewhere"]
     assert ids() == ["E006"]
 
 
-def test_times_without_a_zone_are_refused(settings):
+def test_times_without_a_zone_are_rejected(settings):
     settings.USE_TZ = False
     assert ids() == ["E007"]
 
@@ -361,7 +361,7 @@ def test_a_new_database_has_no_allowlists_to_check(tmp_path):
 
 
 def test_no_celery_app_is_a_warning(monkeypatch):
-    monkeypatch.setattr(publisher, "app", Celery("default", set_as_current=False))
+    monkeypatch.setattr(notifier, "app", Celery("default", set_as_current=False))
     assert ids() == ["W001"]
 
 
@@ -379,7 +379,7 @@ def test_a_proxy_that_is_not_named_is_a_warning(settings, name, value):
 def celery_app(monkeypatch, **settings):
     app = Celery("university", set_as_current=False)
     app.conf.update(settings)
-    monkeypatch.setattr(publisher, "app", app)
+    monkeypatch.setattr(notifier, "app", app)
 
 
 def test_receivers_within_the_request_are_a_warning(monkeypatch):

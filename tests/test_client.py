@@ -10,17 +10,17 @@ import time
 import pytest
 from requests.adapters import HTTPAdapter
 
-from django_bi_integration.client import PartnerClient
 from django_bi_integration.exceptions import (
     BIIntegrationError,
     InvalidAttributes,
-    KeyRefused,
+    KeyRejected,
     PartnerAPIError,
     RateLimited,
     Unavailable,
     UnexpectedAnswer,
     UnknownUser,
 )
+from django_bi_integration.partner_api.client import PartnerClient
 from django_bi_integration.vendors import BIG_INTERVIEW
 from tests.partner_api import API_KEY, TOKEN, answer, partner_api, reset, user
 
@@ -141,8 +141,8 @@ def test_a_wait_may_be_a_date(refresh):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_not_tried_again(refresh, status):
-    with pytest.raises(KeyRefused) as failure:
+def test_a_rejected_key_is_not_tried_again(refresh, status):
+    with pytest.raises(KeyRejected) as failure:
         refresh(answer(status))
     assert len(failure.value.api.requests) == 1
 
@@ -157,7 +157,7 @@ def test_a_refused_key_is_not_tried_again(refresh, status):
         (None, {}, "answered 422."),
     ],
 )
-def test_refused_attributes_are_named(refresh, message, fields, text):
+def test_rejected_attributes_are_named(refresh, message, fields, text):
     """The reference calls the message human-readable, and shows an object."""
     with pytest.raises(InvalidAttributes) as failure:
         refresh(answer(422, {"error": {"type": "validation_error", "message": message}}))
@@ -274,7 +274,7 @@ def test_what_a_redirect_carries_is_not_read(refresh):
 
 
 def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("django_bi_integration.client.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("django_bi_integration.partner_api.client.MAX_ANSWER_BYTES", 1000)
     with partner_api(answer(200, b"[" + b"1," * 2000)) as api, pytest.raises(UnexpectedAnswer, match="too large"):
         PartnerClient(api.url, API_KEY).tracks("abc123")
 
@@ -295,14 +295,14 @@ def test_the_transport_is_an_argument(refresh):
 
 
 @pytest.mark.parametrize("key", ["", " ", "schlüssel", "a\0b", "a\nb"])
-def test_a_key_that_no_header_could_carry_is_refused_and_not_quoted(key):
-    with pytest.raises(ValueError, match="The key") as refusal:
+def test_a_key_that_no_header_could_carry_is_rejected_and_not_quoted(key):
+    with pytest.raises(ValueError, match="The key") as rejection:
         PartnerClient("https://xyz.biginterview.com", key)
-    assert not key.strip() or key not in str(refusal.value)
+    assert not key.strip() or key not in str(rejection.value)
 
 
 def test_a_key_that_the_api_quotes_is_not_told(refresh):
-    with pytest.raises(KeyRefused) as failure:
+    with pytest.raises(KeyRejected) as failure:
         refresh(answer(401, {"error": {"message": f"The API key {API_KEY} is not valid"}}))
     assert str(failure.value) == "The Partner API answered 401: The API key *** is not valid"
 
@@ -310,7 +310,7 @@ def test_a_key_that_the_api_quotes_is_not_told(refresh):
 def test_a_key_is_checked_by_a_user_who_cannot_be():
     with partner_api(answer(404)) as api:
         PartnerClient(api.url, API_KEY).check_key()
-    with partner_api(answer(401)) as api, pytest.raises(KeyRefused):
+    with partner_api(answer(401)) as api, pytest.raises(KeyRejected):
         PartnerClient(api.url, API_KEY).check_key()
 
 

@@ -1,12 +1,12 @@
 """The client's address, whatever a client says of itself: on the open internet, behind one proxy and behind two.
 
-Looked at from outside: a registration whose allowlist is the address in question lets in or refuses, and what it
-refuses is counted with the address.
+Looked at from outside: a registration whose allowlist is the address in question lets in or rejects, and what it
+rejects is counted with the address.
 """
 
 import pytest
 
-from django_bi_integration.models import ReceivedEvent, Refusal
+from django_bi_integration.models import ReceivedEvent, Rejection
 from tests.deliveries import COMPLETED, VENDOR_ADDRESS, deliver, deliver_completion, innovative_educators, registration
 
 pytestmark = pytest.mark.django_db
@@ -203,7 +203,7 @@ def test_the_client_address_is_decided_hop_by_hop(settings, proxies, peer, heade
     for address in {VENDOR, STRANGER, EDGE, INNER, client or VENDOR}:
         status = 200 if address == client else 403
         assert deliver(registration(key="", networks=(address,)), **request).status_code == status
-    assert Refusal.objects.earliest("pk").address == (client or "")
+    assert Rejection.objects.earliest("pk").address == (client or "")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_bi_register_says_what_is_wrong_and_makes_nothing(settings, arguments, m
 def test_bi_register_warns_of_a_registration_that_lets_nobody_in():
     """Big Interview shows its key only once it has the URL: the URL comes first."""
     _, err = run("bi_register", "--vendor", "big_interview", "--name", "x")
-    assert "refuses everything until it has a key" in err
+    assert "rejects everything until it has a key" in err
     assert deliver(WebhookRegistration.objects.get()).status_code == 403
 
 
@@ -84,7 +84,7 @@ def test_bi_register_takes_no_key_for_a_vendor_that_sends_none():
 def test_bi_register_asks_for_an_allowlist_alone_where_no_key_is_sent(monkeypatch):
     monkeypatch.setitem(VENDORS, "innovative_educators", replace(VENDORS["innovative_educators"], default_networks=()))
     _, err = run("bi_register", "--vendor", "innovative_educators", "--name", "x")
-    assert "refuses everything until it has an allowlist" in err
+    assert "rejects everything until it has an allowlist" in err
 
 
 def test_bi_register_warns_of_a_key_that_looks_cut():
@@ -150,7 +150,7 @@ def test_bi_send_event_makes_up_a_new_id_each_time(live_server):
         ("/admin", KEY, "301"),
     ],
 )
-def test_bi_send_event_says_what_a_refusal_means(live_server, path, key, answer):
+def test_bi_send_event_says_what_a_rejection_means(live_server, path, key, answer):
     url = live_server.url + (path or big_interview().get_absolute_url())
     out = io.StringIO()
     with pytest.raises(SystemExit, match="1"):

@@ -12,9 +12,9 @@ from django.db import connection, connections
 from django.db.models import F
 from django.utils import timezone
 
+from django_bi_integration.dispatch.worker import claim, dispatch, dispatch_pending
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received
-from django_bi_integration.webhooks.dispatch import claim, dispatch, dispatch_pending
 from django_bi_integration.webhooks.receive import receive
 from tests.deliveries import big_interview, deliver, interview_event, stored, subscribed
 from tests.host.models import Counter, Effect, Note

@@ -33,7 +33,7 @@ def test_once_plays_the_story_and_says_that_all_went_well():
         "deliveries sent": ["10", "10"],
         "deliveries accepted": ["10", "10"],
         "deliveries counted": ["10", "10"],
-        "strangers refused": ["2", "2"],
+        "strangers rejected": ["2", "2"],
         "students there and back": ["1", "1"],
         "events sent": ["9", "9"],
         "events stored": ["9", "9"],

@@ -15,8 +15,14 @@ import time_machine
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from django_bi_integration.dispatch import receivers
+from django_bi_integration.dispatch import worker as dispatch
+from django_bi_integration.dispatch.receivers import back_off
+from django_bi_integration.dispatch.worker import claim, dispatch_pending
 from django_bi_integration.exceptions import GiveUp, RetryLater
 from django_bi_integration.models import ObjectState, ReceivedEvent, WebhookRegistration
+from django_bi_integration.models import event as event_model
+from django_bi_integration.recovery.retry import retry_failed
 from django_bi_integration.signals import (
     course_completed,
     event_received,
@@ -24,10 +30,6 @@ from django_bi_integration.signals import (
     interview_deleted,
     interview_updated,
 )
-from django_bi_integration.webhooks import dispatch, receivers
-from django_bi_integration.webhooks.dispatch import claim, dispatch_pending
-from django_bi_integration.webhooks.receivers import back_off
-from django_bi_integration.webhooks.retry import retry_failed
 from tests.deliveries import (
     Recorder,
     big_interview,
@@ -331,7 +333,7 @@ def leave_savepoint_broken(**arguments):
     with suppress(IntegrityError):
         Effect.objects.create(pk=Effect.objects.create(receiver="x", event_id="x").pk)
     if connection.vendor == "postgresql":
-        Effect.objects.count()  # the transaction is aborted: PostgreSQL refuses
+        Effect.objects.count()  # the transaction is aborted: PostgreSQL rejects
     else:
         raise LookupError
 
@@ -1023,8 +1025,8 @@ def test_after_its_time_a_task_starts_no_further_receiver(was_unfinished, batche
 
 def test_a_body_is_read_once_however_often_a_batch_ends_early(clock, monkeypatch):
     monkeypatch.setattr(dispatch, "COMMIT_MS", 10_000)
-    data_of, read = dispatch.data_of, []
-    monkeypatch.setattr(dispatch, "data_of", lambda event: (read.append(event), data_of(event))[1])
+    read_object, read = event_model.read_object, []
+    monkeypatch.setattr(event_model, "read_object", lambda body: (read.append(body), read_object(body))[1])
     to = big_interview()
 
     def slow(**arguments):
@@ -1121,10 +1123,10 @@ def test_what_a_lost_batch_has_not_begun_one_by_one_is_given_back(batches):
 
 
 def test_a_receiver_that_took_a_worker_down_is_remembered_although_there_was_no_time_for_it(clock):
-    deaths = []
+    crashes = []
 
     def deadly(**arguments):
-        deaths.append(1)
+        crashes.append(1)
         raise Killed
 
     def slow(**arguments):
@@ -1139,7 +1141,7 @@ def test_a_receiver_that_took_a_worker_down_is_remembered_although_there_was_no_
         for task in range(40):
             with later(task * 4400), suppress(Killed):
                 dispatch_pending(seconds=60)
-    assert len(deaths) == 4  # once with no note of it, then as often as a receiver may
+    assert len(crashes) == 4  # once with no note of it, then as often as a receiver may
     assert outcome("deadly")["status"] == "failed"
 
 

@@ -25,12 +25,12 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from django_bi_integration import doctor, public_url, workers
+from django_bi_integration.dispatch.notify import Notifier, notifier
 from django_bi_integration.management.commands.bi_doctor import Command
-from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal
+from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Rejection
+from django_bi_integration.operations import doctor, public_url, workers
 from django_bi_integration.schedule import beat_schedule
 from django_bi_integration.webhooks.self_report import make_token, read_report
-from django_bi_integration.webhooks.wake_up import Publisher, publisher
 from tests.deliveries import big_interview, deliver, registration
 from tests.http_servers import answering
 
@@ -129,10 +129,10 @@ def test_the_public_url_is_asked_without_a_trace(live_server):
     assert findings("public URL", "--url", live_server.url) == [
         ("ok", f"the webhook answers at {live_server.url}, with and without the last slash", "")
     ]
-    assert not Refusal.objects.exists()
+    assert not Rejection.objects.exists()
     # Any other unknown id is counted.
     deliver(registration(), path="/bi/webhooks/00000000-0000-4000-8000-000000000000/")
-    assert Refusal.objects.exists()
+    assert Rejection.objects.exists()
 
 
 def server(status, headers=(), body=b""):
@@ -228,8 +228,8 @@ def broken_celery(url):
     return app
 
 
-def test_a_broker_that_refuses(monkeypatch):
-    monkeypatch.setattr(publisher, "app", broken_celery("redis://127.0.0.1:1/0"))
+def test_a_broker_that_rejects(monkeypatch):
+    monkeypatch.setattr(notifier, "app", broken_celery("redis://127.0.0.1:1/0"))
     ((level, message, _),) = findings("broker")
     assert level == "fail"
     assert "refused" in message
@@ -238,7 +238,7 @@ def test_a_broker_that_refuses(monkeypatch):
 def test_a_broker_that_is_silent_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(workers, "BROKER_PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(publisher, "app", broken_celery(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
+        monkeypatch.setattr(notifier, "app", broken_celery(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
         ((level, message, _),) = findings("broker")
     assert level == "fail"
     assert "no answer within 0.2 seconds" in message
@@ -250,7 +250,7 @@ def test_without_a_worker_there_is_a_warning():
 
 
 def test_without_a_celery_app_the_system_check_tells(monkeypatch):
-    monkeypatch.setattr(publisher, "app", Celery("default", set_as_current=False))
+    monkeypatch.setattr(notifier, "app", Celery("default", set_as_current=False))
     assert findings("broker") == []
     assert "(django_bi_integration.W001)" in findings("system checks")[0][1]
 
@@ -285,26 +285,26 @@ def test_registrations():
     assert [level for level, *_ in findings("registrations")] == ["fail", "ok"]
 
 
-def test_refusals_of_the_last_day_are_told():
+def test_rejections_of_the_last_day_are_told():
     deliver(big_interview(), key="x")
-    ((level, message, _),) = findings("refusals")
-    assert (level, message) == ("warn", "1 refused in the last 24 hours: key is wrong")
-    Refusal.objects.update(registration=None)  # whatever knocks at URLs that there are not
-    assert findings("refusals") == []
+    ((level, message, _),) = findings("rejections")
+    assert (level, message) == ("warn", "1 rejected in the last 24 hours: key is wrong")
+    Rejection.objects.update(registration=None)  # whatever knocks at URLs that there are not
+    assert findings("rejections") == []
 
 
-def test_refusals_of_former_days_are_not_told():
+def test_rejections_of_former_days_are_not_told():
     deliver(big_interview(), key="x")
-    Refusal.objects.update(last_at=timezone.now() - timedelta(days=2))
-    assert findings("refusals") == []
+    Rejection.objects.update(last_at=timezone.now() - timedelta(days=2))
+    assert findings("rejections") == []
 
 
 @pytest.mark.parametrize(
     ("address", "remedy"), [("10.0.0.5", "(10.0.0.5): does TRUSTED_PROXIES"), ("8.8.8.8", "missing on the allowlist")]
 )
-def test_refusals_of_ones_own_proxy_point_at_the_setting(address, remedy):
+def test_rejections_of_ones_own_proxy_point_at_the_setting(address, remedy):
     deliver(registration(networks=["54.243.7.71"]), REMOTE_ADDR=address)
-    assert remedy in findings("refusals")[0][2]
+    assert remedy in findings("rejections")[0][2]
 
 
 def test_events_that_nobody_dispatches():
@@ -374,7 +374,7 @@ def test_a_route_by_exchange_leads_to_the_queue_that_is_bound(celery_worker_thre
     route = {"exchange": "celery", "routing_key": routing_key}
     app = Celery("university", broker="memory://localhost/", set_as_current=False)
     app.conf.update(task_queues=queues, task_routes={"django_bi_integration.*": route})
-    monkeypatch.setattr(publisher, "app", app)
+    monkeypatch.setattr(notifier, "app", app)
     ((level, message, _),) = findings("workers")
     assert level == "fail"
     assert f"no worker of this project consumes the queue “{queue}”" in message
@@ -384,7 +384,7 @@ def test_a_route_that_leads_to_no_queue_is_reported(monkeypatch):
     """It would keep every notification from being sent."""
     app = Celery("university", broker="memory://", set_as_current=False)
     app.conf.update(task_create_missing_queues=False, task_routes={"django_bi_integration.*": "webhooks"})
-    monkeypatch.setattr(publisher, "app", app)
+    monkeypatch.setattr(notifier, "app", app)
     ((level, message, remedy),) = findings("workers")
     assert level == "fail"
     assert "'webhooks'" in message
@@ -538,10 +538,10 @@ def test_a_web_process_that_notifies_workers():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_web_process_whose_broker_refuses(monkeypatch):
-    own = Publisher()
+def test_a_web_process_whose_broker_rejects(monkeypatch):
+    own = Notifier()
     own.use(broken_celery("redis://127.0.0.1:1/0"))
-    monkeypatch.setattr("django_bi_integration.webhooks.self_report.publisher", own)
+    monkeypatch.setattr("django_bi_integration.webhooks.self_report.notifier", own)
     with serving(WSGIHandler()) as url:
         ((level, message, _),) = findings("notifications", "--url", url)
     assert (level, message) == ("fail", "the web process cannot reach the broker")
@@ -549,7 +549,7 @@ def test_a_web_process_whose_broker_refuses(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_without_a_celery_app_nothing_is_said_of_notifications(monkeypatch):
-    monkeypatch.setattr(publisher, "app", Celery("default", set_as_current=False))
+    monkeypatch.setattr(notifier, "app", Celery("default", set_as_current=False))
     with serving(WSGIHandler()) as url:
         assert findings("notifications", "--url", url) == []
 

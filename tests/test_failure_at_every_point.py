@@ -11,11 +11,11 @@ from django.db import DatabaseError
 from django.db.models import F
 from django.utils import timezone
 
+from django_bi_integration.dispatch.notify import Notifier, notifier
+from django_bi_integration.dispatch.worker import claim, dispatch_pending
 from django_bi_integration.models import ObjectState, ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.registration import _found
 from django_bi_integration.signals import event_received, interview_created
-from django_bi_integration.webhooks.dispatch import claim, dispatch_pending
-from django_bi_integration.webhooks.wake_up import Publisher, publisher
 from tests.deliveries import big_interview, deliver, interview_event, subscribed
 from tests.faults import Interruption, failing
 from tests.host.models import Counter, Effect
@@ -157,12 +157,12 @@ def test_a_dispatch_of_several_events_takes_effect_once_each(after, interrupt, b
     assert batches.count(3) > 15, "the faults were to hit the batch"
 
 
-def test_a_wake_up_that_fails_loses_nothing(monkeypatch):
+def test_a_notify_worker_that_fails_loses_nothing(monkeypatch):
     """Invariant 4: the n-th publish fails; every event is there for the sweep."""
     to = big_interview()
-    own = Publisher()
-    own.use(publisher.app)
-    monkeypatch.setattr("django_bi_integration.webhooks.wake_up.publisher", own)
+    own = Notifier()
+    own.use(notifier.app)
+    monkeypatch.setattr("django_bi_integration.dispatch.notify.notifier", own)
     for number in range(1, 4):
         start_afresh()
         publishes = count(1)
@@ -171,7 +171,7 @@ def test_a_wake_up_that_fails_loses_nothing(monkeypatch):
             if next(publishes) == number:
                 raise ConnectionError("the broker is gone")
 
-        monkeypatch.setattr(publisher.app, "send_task", publish)
+        monkeypatch.setattr(notifier.app, "send_task", publish)
         assert [deliver(to).status_code for _ in range(3)] == [200, 200, 200]
         assert own.wait(60)
         sweep()

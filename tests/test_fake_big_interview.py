@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from django_bi_integration.client import PartnerClient
+from django_bi_integration.partner_api.client import PartnerClient
 from example_project.fake_vendors import web
 from example_project.fake_vendors.site import Call, Site, running_site
 from tests.stack import ROOT, Program
@@ -129,7 +129,7 @@ def test_a_user_is_created_and_then_refreshed(client):
 
 
 @pytest.mark.parametrize("key", ["", "0" * 32, f"Bearer {KEY}", f"Token {KEY}", KEY.upper(), "ü"])
-def test_anything_but_the_bare_key_is_refused(client, key):
+def test_anything_but_the_bare_key_is_rejected(client, key):
     answer = client.api("POST", "/api/users/stu-1001", MARA, key=key)
     assert answer.status == 401
     assert answer.json["error"]["type"] == "unauthorized"
@@ -315,7 +315,7 @@ def test_lists_of_a_new_user_are_empty(client):
     assert client.api("GET", "/api/users/stu-1001/interviews").json == {"interviews": []}
 
 
-def test_an_undocumented_address_or_method_is_refused_in_json(client):
+def test_an_undocumented_address_or_method_is_rejected_in_json(client):
     client.api("POST", "/api/users/stu-1001", MARA)
     assert client.api("GET", "/api/users/stu-1001/track").json["error"]["type"] == "not_found"
     deletion = client.api("DELETE", "/api/users/stu-1001")
@@ -652,10 +652,10 @@ def test_only_this_machine_is_served(client):
     assert urlsplit(client.url).hostname == "127.0.0.1"
 
 
-def test_a_taken_port_is_refused(client):
-    with pytest.raises(OSError, match="in use") as refused, running_site(Site(api_key=KEY), urlsplit(client.url).port):
+def test_a_taken_port_is_rejected(client):
+    with pytest.raises(OSError, match="in use") as rejected, running_site(Site(api_key=KEY), urlsplit(client.url).port):
         pass
-    assert refused.value.errno == errno.EADDRINUSE
+    assert rejected.value.errno == errno.EADDRINUSE
 
 
 def test_a_page_does_not_wait_for_its_event():

@@ -6,8 +6,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.signals import event_received
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.deliveries import big_interview, deliver, interview_event, stored, subscribed
 from tests.host.models import Effect
 

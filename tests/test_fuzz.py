@@ -17,9 +17,9 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.signals import event_received
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.deliveries import KEY, big_interview, deliver, deliver_completion, innovative_educators, stored, subscribed
 from tests.hostile import bodies, keep
 from tests.raw_http import exchange, post, statuses
@@ -55,7 +55,7 @@ def go_on(request):
 # In this process, on each database.
 
 
-def is_stored_or_refused(body, send, to):
+def is_stored_or_rejected(body, send, to):
     with transaction.atomic(), subscribed(event_received, keep):
         response = send(to, body)
         if response.status_code == 200:
@@ -82,21 +82,21 @@ def vendor(request, db):
 
 
 @pytest.mark.database
-def test_a_body_is_stored_or_refused(vendor):
+def test_a_body_is_stored_or_rejected(vendor):
     @settings(max_examples=100, derandomize=True, **UNDISTURBED)
     @given(body=bodies)
     def check(body):
-        is_stored_or_refused(body, *vendor)
+        is_stored_or_rejected(body, *vendor)
 
     check()
 
 
 @pytest.mark.slow
 @pytest.mark.database
-def test_many_a_body_is_stored_or_refused(vendor, go_on):
+def test_many_a_body_is_stored_or_rejected(vendor, go_on):
     @given(body=bodies)
     def check(body):
-        is_stored_or_refused(body, *vendor)
+        is_stored_or_rejected(body, *vendor)
 
     go_on(check)
 

@@ -6,10 +6,10 @@ from django.http import HttpResponseRedirect
 from django.urls import include, path
 from rest_framework.settings import api_settings
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.signals import event_received
-from django_bi_integration.views.webhook import WebhookView
-from django_bi_integration.webhooks.dispatch import dispatch_pending
+from django_bi_integration.webhooks.views import WebhookView
 from tests.deliveries import (
     CREATED,
     KEY,

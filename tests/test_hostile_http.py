@@ -75,8 +75,8 @@ def test_a_client_that_expects_to_be_told_to_go_on_is(url):
     assert statuses(exchange(url, post(url, "Expect: 100-continue"))) == [100, 200]
 
 
-#: What gunicorn refuses before Django sees it, with a status that depends on its version.
-REFUSED_BY_THE_SERVER = [
+#: What gunicorn rejects before Django sees it, with a status that depends on its version.
+REJECTED_BY_THE_SERVER = [
     *[
         ([f"Content-Length: {length}"], {})
         for length in ("abc", "", "-1", "+2", "2, 2", "2\r\nContent-Length: 3", "9" * 5_000)
@@ -99,8 +99,8 @@ REFUSED_BY_THE_SERVER = [
 ]
 
 
-@pytest.mark.parametrize(("lines", "request_"), REFUSED_BY_THE_SERVER)
-def test_a_server_refuses_what_is_no_http(url, lines, request_):
+@pytest.mark.parametrize(("lines", "request_"), REJECTED_BY_THE_SERVER)
+def test_a_server_rejects_what_is_no_http(url, lines, request_):
     (status,) = statuses(exchange(url, post(url, *lines, **request_)))
     assert 400 <= status < 500 or status in (501, 505)
 
@@ -158,7 +158,7 @@ def test_the_path_is_the_given_one_or_unknown(url):
     assert {path: statuses(exchange(url, post(url, path=path)))[0] for path in expected} == expected
 
 
-def test_a_stranger_is_refused_before_the_body_arrives(url):
+def test_a_stranger_is_rejected_before_the_body_arrives(url):
     """Nothing unauthenticated is read, let alone parsed."""
     head = post(url, "Content-Length: 100000", body=b"{", key="wrong")
     assert statuses(exchange(url, head, then_close=False)) == [401]

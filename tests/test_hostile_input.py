@@ -1,4 +1,4 @@
-"""Bodies that databases, interpreters or pages choke on: what is JSON is stored as it came, the rest is refused."""
+"""Bodies that databases, interpreters or pages choke on: what is JSON is stored as it came, the rest is rejected."""
 
 import gzip
 import json
@@ -9,11 +9,11 @@ from django.core.management import call_command
 from django.db import connection
 from django.urls import reverse
 
+from django_bi_integration.dispatch.worker import dispatch_pending
+from django_bi_integration.json_body import MAX_DEPTH, MAX_NESTING
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received
-from django_bi_integration.text import MAX_DEPTH, MAX_NESTING
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.deliveries import (
     CREATED,
     big_interview,
@@ -155,7 +155,7 @@ def test_any_search_is_answered(admin_client, query):
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
 @pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, 31, 32, 33, 100, MAX_NESTING - 1, MAX_NESTING, 100_000])
-def test_any_depth_of_nesting_is_stored_or_refused(settings, depth, opening, closing):
+def test_any_depth_of_nesting_is_stored_or_rejected(settings, depth, opening, closing):
     settings.BI_INTEGRATION = {"MAX_BODY_BYTES": 1_000_000}
     body = f'{{"id": "1", "a": {opening * depth}1{closing * depth}}}'.encode()
     response = deliver_completion(innovative_educators(), body)

@@ -10,9 +10,9 @@ import time_machine
 from django.db import DatabaseError, connection, connections
 from django.utils import timezone
 
+from django_bi_integration.dispatch.worker import claim, dispatch_pending
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received, interview_updated
-from django_bi_integration.webhooks.dispatch import claim, dispatch_pending
 from tests.deliveries import big_interview, deliver, interview_event, stored, subscribed
 from tests.host.models import Counter, Effect
 from tests.test_concurrency import together
@@ -106,7 +106,7 @@ def test_a_conflict_at_any_statement_counts_as_nothing(was_unfinished):
         event = stored()
         assert (event.status, event.attempts, event.interruptions) == ("dispatched", 1 + was_unfinished, 0)
         results = event.receiver_results.values()
-        assert {(result["status"], result["attempts"], result["deaths"]) for result in results} == {("done", 1, 0)}
+        assert {(result["status"], result["attempts"], result["crashes"]) for result in results} == {("done", 1, 0)}
         assert Effect.objects.count() == 1
         if not reached:
             return
@@ -139,7 +139,7 @@ def test_a_receiver_that_conflicts_is_run_again(was_unfinished):
     with subscribed(event_received, contended, dispatch_uid="contended"), later(61):
         assert dispatch_pending() == {"dispatched": 1}
     result = stored().receiver_results["contended"]
-    assert (result["attempts"], result["deaths"], stored().interruptions) == (1, 0, 0)
+    assert (result["attempts"], result["crashes"], stored().interruptions) == (1, 0, 0)
     assert (Counter.objects.get().value, contended.calls) == (1, 4)
 
 
@@ -195,4 +195,4 @@ def test_workers_that_want_the_same_row_lose_and_double_nothing(settings):
     assert Counter.objects.get().value == 40
     assert set(ReceivedEvent.objects.values_list("status", "attempts", "interruptions")) == {("dispatched", 1, 0)}
     results = [event.receiver_results["add"] for event in ReceivedEvent.objects.all()]
-    assert {(result["attempts"], result["deaths"]) for result in results} == {(1, 0)}
+    assert {(result["attempts"], result["crashes"]) for result in results} == {(1, 0)}

@@ -19,9 +19,9 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 
 from django_bi_integration import signals
+from django_bi_integration.dispatch.worker import claim, dispatch, dispatch_pending
 from django_bi_integration.models import BigInterviewAccount, ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received, interview_updated
-from django_bi_integration.webhooks.dispatch import claim, dispatch, dispatch_pending
 from tests.deliveries import Recorder, big_interview, deliver, interview_event, stored, subscribed
 from tests.partner_api import API_KEY, answer, partner_api
 from tests.waiting import wait_until
@@ -80,7 +80,7 @@ def preposted():
 def woken(monkeypatch):
     """What asked for a notification of the workers."""
     asked = []
-    monkeypatch.setattr("django_bi_integration.webhooks.repair.wake_up", lambda: asked.append(True))
+    monkeypatch.setattr("django_bi_integration.recovery.repair.notify_worker", lambda: asked.append(True))
     return asked
 
 
@@ -93,7 +93,7 @@ class TestConflicts:
     def test_the_doctor_finds_them(self, preposted):
         out = StringIO()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("django_bi_integration.doctor.workers", lambda: ())
+            patch.setattr("django_bi_integration.operations.doctor.workers", lambda: ())
             call_command("bi_doctor", "--json", stdout=out)
         found = [item for item in json.loads(out.getvalue())["findings"] if item["subject"] == "conflicts"]
         assert [(item["level"], item["message"].split(" in the")[0]) for item in found] == [

@@ -131,7 +131,7 @@ def recipe():
 STORE = """
 from datetime import datetime, UTC
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
-from django_bi_integration.webhooks.dispatch import dispatch_pending
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.webhooks.receive import receive
 from example_project.portal.models import Activity
 registration, _ = WebhookRegistration.objects.get_or_create(name="x", vendor="big_interview")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from django_bi_integration.json_body import read_object
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.text import read_object
 from tests.deliveries import big_interview, deliver, stored
 from tests.partner_api import API_KEY
 
@@ -30,7 +30,7 @@ import django
 django.setup()
 from django.core.management import call_command
 from django.test import Client
-from django_bi_integration.client import PartnerClient
+from django_bi_integration.partner_api.client import PartnerClient
 from django_bi_integration.exceptions import PartnerAPIError
 from tests.deliveries import big_interview, deliver
 from tests.partner_api import answer, partner_api

@@ -151,7 +151,7 @@ def test_what_the_vendor_says_of_itself_does_no_harm(site, way):
 
 
 @pytest.mark.parametrize("way", ["past the edge", "gunicorn", "gunicorn of two", "gunicorn of a socket"])
-def test_who_comes_past_the_proxies_is_refused_even_from_the_vendors_address(site, way):
+def test_who_comes_past_the_proxies_is_rejected_even_from_the_vendors_address(site, way):
     assert post(site, way, VENDOR) == 403
 
 
@@ -162,12 +162,12 @@ def test_an_outermost_proxy_with_neither_line_lets_its_clients_choose_their_addr
     assert post(site, way, STRANGER, ("X-Forwarded-For", VENDOR)) == 200
 
 
-def test_an_inner_proxy_with_neither_line_refuses_everybody(site):
+def test_an_inner_proxy_with_neither_line_rejects_everybody(site):
     way = "two, the inner with neither line"
     assert [post(site, way, VENDOR), post(site, way, STRANGER, ("X-Forwarded-For", VENDOR))] == [403, 403]
 
 
-def test_a_socket_that_is_not_trusted_refuses_everybody(site):
+def test_a_socket_that_is_not_trusted_rejects_everybody(site):
     way = "by a socket that is not trusted"
     assert [post(site, way, VENDOR), post(site, way, STRANGER, ("X-Forwarded-For", f"{VENDOR}, {INNER}"))] == [403, 403]
 

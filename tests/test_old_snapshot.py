@@ -8,8 +8,8 @@ from django.db import connection
 from django.utils import timezone
 
 from django_bi_integration import tasks
+from django_bi_integration.dispatch import worker as dispatch
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.webhooks import dispatch
 from django_bi_integration.webhooks.receive import receive
 from tests.deliveries import big_interview, interview_event
 from tests.snapshot import snapshot

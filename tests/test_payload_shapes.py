@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.signals import event_received
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.deliveries import (
     CREATED,
     Recorder,

@@ -11,8 +11,8 @@ from django.db import connection
 from django.db.models import Sum
 from django.utils import timezone
 
-from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
-from django_bi_integration.webhooks import refusals
+from django_bi_integration.models import ReceivedEvent, Rejection, WebhookRegistration
+from django_bi_integration.webhooks.rejection_counter import RejectionCounter
 from tests.deliveries import (
     KEY,
     VENDOR_ADDRESS,
@@ -62,7 +62,7 @@ def test_the_key_is_stored_as_a_digest_alone():
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\n", "a\nb", "\0"])
-def test_a_key_that_no_header_can_carry_is_refused(blank):
+def test_a_key_that_no_header_can_carry_is_rejected(blank):
     with pytest.raises(ValueError, match="key"):
         registration().set_key(blank)
 
@@ -153,18 +153,18 @@ def test_what_changes_behind_a_process_holds_at_once(change, status, repeated):
     ("change", "status"),
     [({"key_digest": "0" * 64}, 401), ({"is_active": False}, 403), ({"allowed_networks": ["192.0.2.0/24"]}, 403)],
 )
-def test_a_revoked_proof_is_refused_as_such_whatever_the_body_is(change, status, body, tally):
+def test_a_revoked_proof_is_rejected_as_such_whatever_the_body_is(change, status, body, rejection_counter):
     """Nobody is told that a key was right which is not any more."""
     to = big_interview()
     assert deliver(to).status_code == 200
     WebhookRegistration.objects.filter(pk=to.pk).update(**change)
     assert deliver(to, body, CONTENT_LENGTH=str(len(body) or "")).status_code == status
-    assert Refusal.objects.get().reason in {"key_wrong", "inactive", "address"}
+    assert Rejection.objects.get().reason in {"key_wrong", "inactive", "address"}
 
 
 @pytest.mark.database
 def test_a_change_is_no_error_of_the_databases():
-    """PostgreSQL's log would have the statement, and in it the body of a delivery that was refused."""
+    """PostgreSQL's log would have the statement, and in it the body of a delivery that was rejected."""
     to = big_interview()
     assert deliver(to).status_code == 200
     WebhookRegistration.objects.filter(pk=to.pk).update(key_digest="0" * 64)
@@ -214,13 +214,13 @@ def test_a_new_key_lets_in_at_once():
 
 
 @pytest.mark.parametrize("key", [None, "", KEY])
-def test_a_registration_with_neither_key_nor_allowlist_refuses_everything(key):
+def test_a_registration_with_neither_key_nor_allowlist_rejects_everything(key):
     """Invariant 2."""
     assert deliver(registration(key=""), key=key, REMOTE_ADDR=VENDOR_ADDRESS).status_code == 403
     assert not ReceivedEvent.objects.exists()
 
 
-def test_an_inactive_registration_refuses_everything():
+def test_an_inactive_registration_rejects_everything():
     to = big_interview()
     to.is_active = False
     to.save()
@@ -240,25 +240,30 @@ def test_key_and_allowlist_are_both_asked_for_where_both_are_set():
     assert deliver(to, REMOTE_ADDR="198.51.100.7", key="x").status_code == 401
 
 
-def test_refusals_are_counted_with_their_reason_and_address(tally):
+def test_rejections_are_counted_with_their_reason_and_address(rejection_counter):
     """Invariant 2: an administrator sees them; the first one at once."""
     to = innovative_educators()
     deliver_completion(to, REMOTE_ADDR=STRANGER)
-    refusal = Refusal.objects.get()
-    assert (refusal.registration, refusal.reason, refusal.address, refusal.count) == (to, "address", STRANGER, 1)
+    rejection = Rejection.objects.get()
+    assert (rejection.registration, rejection.reason, rejection.address, rejection.count) == (
+        to,
+        "address",
+        STRANGER,
+        1,
+    )
 
 
-def test_a_refusal_shows_the_hops_as_they_were_seen(settings, tally):
+def test_a_rejection_shows_the_hops_as_they_were_seen(settings, rejection_counter):
     """Also where no address comes of them, so that an administrator can see what TRUSTED_PROXIES should be."""
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["192.0.2.99"]}
     deliver_completion(innovative_educators(), REMOTE_ADDR="10.0.0.5", HTTP_X_FORWARDED_FOR=f"{STRANGER}, 192.0.2.1")
-    refusal = Refusal.objects.get()
-    assert (refusal.address, refusal.peer, refusal.forwarded_for) == ("", "10.0.0.5", f"{STRANGER}, 192.0.2.1")
+    rejection = Rejection.objects.get()
+    assert (rejection.address, rejection.peer, rejection.forwarded_for) == ("", "10.0.0.5", f"{STRANGER}, 192.0.2.1")
 
 
-def test_a_unix_socket_is_a_peer_without_an_address(tally):
+def test_a_unix_socket_is_a_peer_without_an_address(rejection_counter):
     deliver_completion(innovative_educators(), REMOTE_ADDR="")
-    assert (Refusal.objects.get().address, Refusal.objects.get().peer) == ("", "unix:")
+    assert (Rejection.objects.get().address, Rejection.objects.get().peer) == ("", "unix:")
 
 
 @pytest.mark.database
@@ -272,7 +277,7 @@ def test_a_unix_socket_is_a_peer_without_an_address(tally):
 )
 def test_what_a_request_says_of_its_way_is_cut_and_cleaned(header, kept):
     deliver_completion(innovative_educators(), REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR=header)
-    assert Refusal.objects.get().forwarded_for == kept
+    assert Rejection.objects.get().forwarded_for == kept
 
 
 @pytest.mark.parametrize(
@@ -281,103 +286,103 @@ def test_what_a_request_says_of_its_way_is_cut_and_cleaned(header, kept):
         ({}, {"key": None}, "key_missing"),
         ({}, {"key": "x"}, "key_wrong"),
         ({"is_active": False}, {}, "inactive"),
-        ({"key_digest": ""}, {}, "no_proof"),
+        ({"key_digest": ""}, {}, "no_credentials"),
         ({"allowed_networks": ["192.0.2.0/24"]}, {}, "address"),
         ({}, {"body": "no"}, "form"),
         ({}, {"body": b"{" + b" " * 262_144 + b"}"}, "size"),
         ({}, {"body": b"", "CONTENT_LENGTH": ""}, "length"),
     ],
 )
-def test_each_refusal_has_its_reason(change, request_, reason):
+def test_each_rejection_has_its_reason(change, request_, reason):
     to = big_interview()
     for name, value in change.items():
         setattr(to, name, value)
     to.save()
     deliver(to, **request_)
-    assert Refusal.objects.get().reason == reason
+    assert Rejection.objects.get().reason == reason
 
 
-def test_a_flood_of_refusals_writes_few_rows(tally):
+def test_a_flood_of_rejections_writes_few_rows(rejection_counter):
     """Invariant 2: bounded, whatever is thrown at the door."""
     to = big_interview()
     for number in range(500):
         deliver(to, key="x", REMOTE_ADDR=f"10.0.{number // 256}.{number % 256}", HTTP_X_FORWARDED_FOR="192.0.2.1")
-    assert Refusal.objects.count() == 1
-    tally._next_write = 0  # as if the interval were over
+    assert Rejection.objects.count() == 1
+    rejection_counter._next_write = 0  # as if the interval were over
     deliver(to, key="x", HTTP_X_FORWARDED_FOR="192.0.2.1")
-    rows = Refusal.objects.order_by("pk")[1:]
-    assert len(rows) <= tally.SOURCES + 1
+    rows = Rejection.objects.order_by("pk")[1:]
+    assert len(rows) <= rejection_counter.SOURCES + 1
     assert sum(row.count for row in rows) == 500
-    assert Refusal.objects.filter(address="", peer="", forwarded_for="").count() == 1
+    assert Rejection.objects.filter(address="", peer="", forwarded_for="").count() == 1
 
 
-def test_who_varies_what_it_says_of_its_way_gets_no_more_rows(tally):
+def test_who_varies_what_it_says_of_its_way_gets_no_more_rows(rejection_counter):
     to = big_interview()
     for number in range(50):
         deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR=f"10.0.0.{number}")
-    tally._next_write = 0
+    rejection_counter._next_write = 0
     deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR="10.0.0.99")
-    rows = Refusal.objects.order_by("pk").values_list("count", "forwarded_for")
+    rows = Rejection.objects.order_by("pk").values_list("count", "forwarded_for")
     assert list(rows) == [(1, "10.0.0.0"), (50, "10.0.0.99")]
 
 
 @pytest.mark.database
 @pytest.mark.django_db(transaction=True)
-def test_refusals_of_a_registration_that_was_deleted_take_no_others_with_them(tally):
+def test_rejections_of_a_registration_that_was_deleted_take_no_others_with_them(rejection_counter):
     to, deleted = big_interview(), big_interview()
-    tally._next_write = float("inf")
+    rejection_counter._next_write = float("inf")
     for registration_ in (to, deleted, to):
         deliver(registration_, key="x")
     deleted.delete()
-    tally._next_write = 0  # as if the interval were over
+    rejection_counter._next_write = 0  # as if the interval were over
     deliver(to, key="x")
-    assert set(Refusal.objects.values_list("registration_id", "count")) == {(to.pk, 3), (None, 1)}
+    assert set(Rejection.objects.values_list("registration_id", "count")) == {(to.pk, 3), (None, 1)}
 
 
-def test_old_refusals_make_room(tally, monkeypatch):
-    monkeypatch.setattr(refusals.Tally, "ROWS", 3)
+def test_old_rejections_make_room(rejection_counter, monkeypatch):
+    monkeypatch.setattr(RejectionCounter, "ROWS", 3)
     to = big_interview()
     for _ in range(5):
-        tally._next_write = 0
+        rejection_counter._next_write = 0
         deliver(to, key="x")
-    assert Refusal.objects.count() == 3
+    assert Rejection.objects.count() == 3
 
 
 @pytest.mark.database
 @pytest.mark.parametrize("rows", [20, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_a_flood_pushes_out_no_rejection_of_another_kind(tally, monkeypatch, rows):
+def test_a_flood_pushes_out_no_rejection_of_another_kind(rejection_counter, monkeypatch, rows):
     """Invariant 2: neither do unknown URLs push out a registration's, nor wrong keys what is said of addresses."""
-    monkeypatch.setattr(refusals.Tally, "ROWS", rows)
+    monkeypatch.setattr(RejectionCounter, "ROWS", rows)
     to, other = registration(networks=("192.0.2.0/24",)), big_interview()
     for request in ({"to": to}, {"to": other, "body": "no"}):
         deliver(**request, REMOTE_ADDR=STRANGER)
-        tally._next_write = 0
+        rejection_counter._next_write = 0
     for number in range(rows + 100):
         address = f"10.0.{number // 256}.{number % 256}"
         deliver(other, path=f"/bi/webhooks/{uuid4()}/", REMOTE_ADDR=address)
         deliver(to, key="x", REMOTE_ADDR=address)
         if number % 10 == 0:
-            tally._next_write = 0
-    kept = Counter(Refusal.objects.values_list("registration", "reason"))
+            rejection_counter._next_write = 0
+    kept = Counter(Rejection.objects.values_list("registration", "reason"))
     assert kept[to.pk, "address"] == kept[other.pk, "form"] == 1
     assert {kept[None, "unknown_url"], kept[to.pk, "key_wrong"]} == {rows}
     assert len(kept) == 4
 
 
-def test_a_flood_takes_no_source_of_another_kind_in_a_batch(tally):
+def test_a_flood_takes_no_source_of_another_kind_in_a_batch(rejection_counter):
     """What waits in memory has a quota for each kind, too: who was rejected at a registration keeps the address."""
     to = registration(networks=("192.0.2.0/24",))
-    tally._next_write = float("inf")
-    for number in range(tally.SOURCES + 50):
+    rejection_counter._next_write = float("inf")
+    for number in range(rejection_counter.SOURCES + 50):
         deliver(to, path=f"/bi/webhooks/{uuid4()}/", REMOTE_ADDR=f"10.0.0.{number}")
         deliver(to, key="x", REMOTE_ADDR=f"10.0.0.{number}")
-    tally._next_write = 0
+    rejection_counter._next_write = 0
     deliver(to, REMOTE_ADDR=STRANGER)
-    assert Refusal.objects.get(reason="address").address == STRANGER
-    assert Refusal.objects.count() == 2 * (tally.SOURCES + 1) + 1
+    assert Rejection.objects.get(reason="address").address == STRANGER
+    assert Rejection.objects.count() == 2 * (rejection_counter.SOURCES + 1) + 1
 
 
-def test_a_refusal_stores_no_payload_and_an_accepted_delivery_no_refusal():
+def test_a_rejection_stores_no_payload_and_an_accepted_delivery_no_rejection():
     deliver(big_interview())
     assert stored()
-    assert not Refusal.objects.exists()
+    assert not Rejection.objects.exists()

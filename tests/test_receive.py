@@ -101,7 +101,7 @@ def test_an_unknown_event_is_kept(body):
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "a/b; charset=utf-16"])
 @pytest.mark.parametrize("accept", ["application/xml", "garbage", "text/html;q=0.1"])
-def test_neither_content_type_nor_accept_is_a_reason_to_refuse(content_type, accept):
+def test_neither_content_type_nor_accept_is_a_reason_to_reject(content_type, accept):
     response = deliver(big_interview(), content_type=content_type, headers={"accept": accept})
     assert (response.status_code, response["content-type"]) == (200, "application/json")
 
@@ -154,7 +154,7 @@ def test_a_delivery_costs_one_statement(django_assert_num_queries, others):
 
 @pytest.mark.database
 def test_every_digest_is_one_that_the_database_takes():
-    """MariaDB looks into a UUID, and refuses most of those that are nothing but random bits."""
+    """MariaDB looks into a UUID, and rejects most of those that are nothing but random bits."""
     to = big_interview()
     assert {deliver(to, interview_event(str(number))).status_code for number in range(64)} == {200}
 
@@ -196,7 +196,7 @@ def test_a_connection_that_lasts_plans_a_delivery_once(connected_anew):
     assert kinds_of(queries) == {"SELECT": 1, "UPDATE": 5, "PREPARE": 1, "EXECUTE": 20 + 15}
     assert sorted(ReceivedEvent.objects.values_list("deliveries", flat=True)) == [1] * 20 + [2] * 20
     WebhookRegistration.objects.filter(pk=to.pk).update(key_digest="0" * 64)
-    assert deliver(to, interview_event("refused")).status_code == 401
+    assert deliver(to, interview_event("rejected")).status_code == 401
     assert ReceivedEvent.objects.count() == 40
 
 
@@ -216,23 +216,23 @@ def test_a_connection_that_forgets_loses_no_delivery(connected_anew):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("refused", ["SELECT pg_backend_pid()", "PREPARE", "EXECUTE"])
+@pytest.mark.parametrize("rejected", ["SELECT pg_backend_pid()", "PREPARE", "EXECUTE"])
 @pytest.mark.parametrize("failure", [InternalError, NotSupportedError, OperationalError, ProgrammingError])
-def test_what_cannot_be_prepared_is_run_as_it_is(connected_anew, refused, failure):
+def test_what_cannot_be_prepared_is_run_as_it_is(connected_anew, rejected, failure):
     """By a database that is only like PostgreSQL; and drivers tell of what is forgotten by one class or another."""
     to, ran = big_interview(), []
 
-    def refuse(execute, sql, params, many, context):
+    def reject(execute, sql, params, many, context):
         ran.append(sql)
-        if sql.startswith(refused):
+        if sql.startswith(rejected):
             number = "26000" if failure is OperationalError else "0A000"
-            raise failure from type("Refused", (Exception,), {"pgcode": number})()
+            raise failure from type("Rejected", (Exception,), {"pgcode": number})()
         return execute(sql, params, many, context)
 
-    with connection.execute_wrapper(refuse):
+    with connection.execute_wrapper(reject):
         assert {deliver(to, interview_event(str(number))).status_code for number in range(10)} == {200}
     assert sum(sql.startswith("INSERT") for sql in ran) == ReceivedEvent.objects.count() == 10
-    assert sum(sql.startswith(refused) for sql in ran) == 1
+    assert sum(sql.startswith(rejected) for sql in ran) == 1
 
 
 class Wrapped:

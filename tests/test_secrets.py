@@ -18,11 +18,11 @@ from django.db import IntegrityError, OperationalError, connection
 from django.utils.log import AdminEmailHandler, RequireDebugFalse
 
 from django_bi_integration import sso
-from django_bi_integration.exceptions import KeyRefused, PartnerAPIError
+from django_bi_integration.dispatch.notify import Notifier, notifier
+from django_bi_integration.dispatch.worker import dispatch_pending
+from django_bi_integration.exceptions import KeyRejected, PartnerAPIError
 from django_bi_integration.models import BigInterviewAccount, ObjectState, ReceivedEvent, WebhookRegistration
 from django_bi_integration.signals import course_completed, event_received, sso_launched
-from django_bi_integration.webhooks.dispatch import dispatch_pending
-from django_bi_integration.webhooks.wake_up import Publisher, publisher
 from tests.deliveries import (
     COMPLETED,
     KEY,
@@ -139,7 +139,7 @@ class TestReportsOfErrors:
         assert_none_of([KEY, *PERSONAL], told())
 
     @pytest.mark.parametrize("key", [None, KEY[:-1] + "0", f"Bearer {KEY}"])
-    def test_a_refusal(self, told, key):
+    def test_a_rejection(self, told, key):
         assert deliver(big_interview(), BODY, key=key).status_code == 401
         assert "Unauthorized" in told()
         assert_none_of([KEY[:-1], *PERSONAL], told())
@@ -204,7 +204,7 @@ class TestReportsOfErrors:
             answer(500, f'{{"error": {{"message": "{API_KEY} {NAME}"}}}}'),
             answer(302, Location=f"https://evil.example/?{API_KEY}"),
         ],
-        ids=["other user", "no id", "no JSON", "refused", "broken", "redirect"],
+        ids=["other user", "no id", "no JSON", "rejected", "broken", "redirect"],
     )
     def test_an_answer_of_the_api_that_makes_no_sense(self, logged_in, api, told, script):
         api.scripts[:] = [script]
@@ -227,7 +227,7 @@ class TestReportsOfErrors:
         assert_none_of(["canary" * 8, API_KEY], text)
 
     def test_a_broker_whose_url_cannot_be_read(self, told):
-        lost = Publisher()
+        lost = Notifier()
         lost.use(Celery("x", broker="redis://:ses/ame@127.0.0.1/0", set_as_current=False))
         lost.ask()
         assert lost.wait(5)
@@ -280,7 +280,7 @@ class TestWhatIsKept:
             queue = broker.SimpleQueue(celery_app.conf.task_default_queue)
             queue.clear()
             deliver_completion(innovative_educators(), BODY)
-            assert publisher.wait(5)
+            assert notifier.wait(5)
             message = queue.get(timeout=60)
             message.ack()
             arguments, named, _ = message.payload
@@ -361,7 +361,7 @@ class TestRepr:
             patch.setattr(BigInterviewAccount, "base_url", api.url)
             account = BigInterviewAccount(subdomain="xyz")
             account.set_api_key(key)
-            with pytest.raises(KeyRefused) as failure:
+            with pytest.raises(KeyRejected) as failure:
                 account.client().check_key()
         assert str(failure.value) == "The Partner API answered 401: <***>"
 
@@ -376,9 +376,9 @@ class TestCommandLine:
             key = key.replace("\n", "\r")
             monkeypatch.setattr("sys.stdin", StringIO(f"{key}\n"))
         arguments = ["http://127.0.0.1:1/", "--event", "interview.created", "--key"]
-        with pytest.raises(CommandError, match="no HTTP header can carry") as refusal:
+        with pytest.raises(CommandError, match="no HTTP header can carry") as rejection:
             call_command("bi_send_event", *arguments, key if source == "argument" else "-")
-        assert KEY not in str(refusal.value)
+        assert KEY not in str(rejection.value)
 
     def test_registering_shows_no_key(self):
         out, err = StringIO(), StringIO()
@@ -408,7 +408,7 @@ class TestStaffWhoMayOnlyLook:
             ("receivedevent", "conflicting_body__isnull"),
             ("receivedevent", "event_digest__startswith"),  # of an event without an id, it is the body's
             ("receivedevent", "registration__key_digest__startswith"),
-            ("refusal", "registration__key_digest__startswith"),
+            ("rejection", "registration__key_digest__startswith"),
             ("objectstate", "data__learner__first_name"),
             ("objectstate", "newest_event__body__contains"),
             ("webhookregistration", "key_digest__startswith"),

@@ -45,7 +45,7 @@ def test_a_bare_machine_gets_a_real_server_from_a_wheel(bare_machine, name, vers
         KINDS[name].version(server.url)
 
 
-def test_a_server_that_django_would_refuse_is_left_alone(monkeypatch):
+def test_a_server_that_django_would_reject_is_left_alone(monkeypatch):
     """An old PostgreSQL on the machine is no reason for the tests to fail."""
     monkeypatch.delenv("TEST_IGNORE_MACHINE_SERVERS", raising=False)
     old = replace(KINDS["postgres"], version=lambda url: "PostgreSQL 14.9")

@@ -20,10 +20,10 @@ from django.test import AsyncClient, override_settings
 from django.urls import path
 from django.utils import timezone, translation
 
+from django_bi_integration.dispatch.worker import claim, dispatch_pending
 from django_bi_integration.exceptions import GiveUp
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.signals import event_received
-from django_bi_integration.webhooks.dispatch import claim, dispatch_pending
 from tests.deliveries import KEY, big_interview, deliver, interview_event, stored, subscribed
 from tests.host.models import Effect
 from tests.servers import free_port

@@ -21,9 +21,9 @@ from requests.adapters import HTTPAdapter
 
 from django_bi_integration import sso
 from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NotAllowed, Unavailable
-from django_bi_integration.launches import begin
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, SSOSession
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
+from django_bi_integration.sso.records import begin
 from tests.deliveries import Recorder, big_interview, deliver, interview_event, stored, subscribed
 from tests.partner_api import API_KEY, TOKEN, answer, knowing_everybody, reset, user
 
@@ -100,7 +100,7 @@ class TestTheRedirect:
     def test_everything_in_a_token_is_encoded(self, student):
         assert self.start("a&b=c/#?+%", student) == "/sso/login?token=a%26b%3Dc%2F%23%3F%2B%25"
 
-    def test_a_path_and_a_name_at_once_are_refused(self, student):
+    def test_a_path_and_a_name_at_once_are_rejected(self, student):
         with pytest.raises(NotAllowed):
             sso.start(student, redirect_to="/x", to="dashboard")
 
@@ -247,7 +247,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("script", "status", "text", "error"),
         [
-            (answer(401), 502, "not set up right", "KeyRefused: The Partner API answered 401."),
+            (answer(401), 502, "not set up right", "KeyRejected: The Partner API answered 401."),
             (
                 answer(422, {"error": {"type": "validation_error", "message": {"email": ["is invalid"]}}}),
                 422,
@@ -503,7 +503,7 @@ class TestDoubleClicks:
             begin(session)
         assert sso.start(student).session != session
 
-    def test_many_clicks_at_an_api_that_refuses_are_all_told(self, student, api):
+    def test_many_clicks_at_an_api_that_rejects_are_all_told(self, student, api):
         """Each failure makes room for the next click, also between another's look and leap."""
         api.scripts[:] = [answer(401)]
         account()
@@ -611,7 +611,7 @@ def test_the_page_of_an_error_shows_neither(logged_in, api, settings, monkeypatc
     def bug(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("django_bi_integration.sso.note", bug)
+    monkeypatch.setattr("django_bi_integration.sso.launch.note", bug)
     logged_in.raise_request_exception = False
     page = logged_in.get(LOGIN)
     assert page.status_code == 500

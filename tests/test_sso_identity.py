@@ -175,7 +175,7 @@ class TestTheCheck:
     def test_it_finds_settings_that_contradict_each_other(self, settings, first):
         new_student("other")
         settings.BI_INTEGRATION |= {
-            "PARTNER_ID": "django_bi_integration.people.primary_key",
+            "PARTNER_ID": "django_bi_integration.users.primary_key",
             "PARTNER_USER": "tests.test_sso_identity.first_user",
         }
         assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]

@@ -124,7 +124,7 @@ class TestRepeatedFailures:
             references = {student.post(LAUNCH).json()["reference"] for _ in range(300)}
         session = SSOSession.objects.get()
         assert (session.status, session.failures, session.in_progress) == ("failed", 300, None)
-        assert session.error == "KeyRefused: The Partner API answered 401."
+        assert session.error == "KeyRejected: The Partner API answered 401."
         assert references == {session.reference}
         assert [call["session"].failures for call in failed.calls] == list(range(1, 301))
 
@@ -135,7 +135,7 @@ class TestRepeatedFailures:
         with time_machine.travel(NOON + timedelta(minutes=5)):
             student.get(LOGIN)
         session = SSOSession.objects.get()
-        assert session.error == "KeyRefused: The Partner API answered 401: The key has expired"
+        assert session.error == "KeyRejected: The Partner API answered 401: The key has expired"
         assert session.last_failed_at - session.requested_at >= timedelta(minutes=4)
 
     def test_names_that_a_user_makes_up_leave_one_row(self, api):

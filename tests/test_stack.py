@@ -17,12 +17,12 @@ TIME_SCALE = 6000
 
 LOOK = """
 import json
-from django_bi_integration.models import ReceivedEvent, Refusal
+from django_bi_integration.models import ReceivedEvent, Rejection
 from example_project.portal.models import Activity
 print(json.dumps({
     "events": list(ReceivedEvent.objects.values("vendor_event_id", "event_type", "status", "deliveries")),
     "calls": list(Activity.objects.values_list("receiver", "event__vendor_event_id")),
-    "refused": sorted(set(Refusal.objects.values_list("reason", flat=True))),
+    "rejected": sorted(set(Rejection.objects.values_list("reason", flat=True))),
 }))
 """
 CLEAR = """
@@ -89,7 +89,7 @@ def test_the_documented_requests_reach_their_receivers_once(site):
     ]
 
 
-def test_strangers_are_refused_and_leave_nothing(site):
+def test_strangers_are_rejected_and_leave_nothing(site):
     """A wrong key, no key, a foreign address, a forged header."""
     url, course_url = interviews(site), register(site, "--vendor", "innovative_educators")
     open_to_nobody = register(site, "--vendor", "big_interview")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.exceptions import NotAllowed
 from django_bi_integration.models import ObjectState
-from django_bi_integration.targets import check_path, check_return_url, destination
-from django_bi_integration.webhooks.dispatch import dispatch_pending
+from django_bi_integration.sso.destinations import check_path, check_return_url, destination
 from tests.deliveries import big_interview, deliver, interview_event
 
 HOST = "https://xyz.biginterview.com"
@@ -74,7 +74,7 @@ def test_a_path_on_the_own_host_is_taken_as_it_is(path):
 
 
 @pytest.mark.parametrize("path", TRICKS, ids=ascii)
-def test_a_trick_is_refused(path):
+def test_a_trick_is_rejected(path):
     with pytest.raises(NotAllowed):
         check_path(path)
 
@@ -152,7 +152,7 @@ def test_a_page_of_an_allowed_origin_is_taken(origins, url):
     ],
     ids=ascii,
 )
-def test_a_page_elsewhere_is_refused(origins, url):
+def test_a_page_elsewhere_is_rejected(origins, url):
     with pytest.raises(NotAllowed):
         check_return_url(url)
 
@@ -206,7 +206,7 @@ class TestDestinations:
         with pytest.raises(NotAllowed):
             destination(name, partner_id, options)
 
-    def test_a_link_that_leads_elsewhere_is_refused(self):
+    def test_a_link_that_leads_elsewhere_is_rejected(self):
         """Even from the vendor."""
         deliver(big_interview(), interview_event("1").replace(b"/members/mock_interviews/95607", b"//evil.example/"))
         dispatch_pending()

@@ -9,9 +9,9 @@ from django.test import RequestFactory
 from django.urls import NoReverseMatch, include, path
 
 from django_bi_integration import sso
-from django_bi_integration.admin.refusals import RefusalAdmin
 from django_bi_integration.admin.registrations import WebhookRegistrationAdmin
-from django_bi_integration.models import BigInterviewAccount, Refusal, SSOSession, WebhookRegistration
+from django_bi_integration.admin.rejections import RejectionAdmin
+from django_bi_integration.models import BigInterviewAccount, Rejection, SSOSession, WebhookRegistration
 from tests.deliveries import KEY, big_interview
 from tests.test_admin import ADD, form, texts
 
@@ -28,7 +28,7 @@ staff = admin.AdminSite("staff")
 staff.register(WebhookRegistration, WebhookRegistrationAdmin)
 full = admin.AdminSite("full")
 full.register(WebhookRegistration, WebhookRegistrationAdmin)
-full.register(Refusal, RefusalAdmin)
+full.register(Rejection, RejectionAdmin)
 
 
 class OwnSites:
@@ -71,19 +71,21 @@ def test_a_registration_can_be_added_where_its_url_is_elsewhere(settings, admin_
     assert WebhookRegistration.objects.get().check_key(KEY)
 
 
-def test_an_admin_site_of_the_hosts_own_may_leave_out_refusals(settings, admin_client):
+def test_an_admin_site_of_the_hosts_own_may_leave_out_rejections(settings, admin_client):
     settings.ROOT_URLCONF = OneOwnSite
     page = admin_client.get(f"/staff/django_bi_integration/webhookregistration/{big_interview().pk}/change/")
     assert page.status_code == 200
-    assert "All refusals of this registration" not in texts(page)
+    assert "All rejections of this registration" not in texts(page)
 
 
 def test_an_admin_site_of_the_hosts_own_links_to_itself(settings, admin_client):
     settings.ROOT_URLCONF = OwnSites
     to = big_interview()
-    Refusal.objects.create(registration=to, reason="key_wrong", count=1, first_at=to.created_at, last_at=to.created_at)
+    Rejection.objects.create(
+        registration=to, reason="key_wrong", count=1, first_at=to.created_at, last_at=to.created_at
+    )
     page = admin_client.get(f"/full/django_bi_integration/webhookregistration/{to.pk}/change/").content.decode()
-    assert f'href="/full/django_bi_integration/refusal/?registration__id__exact={to.pk}"' in page
+    assert f'href="/full/django_bi_integration/rejection/?registration__id__exact={to.pk}"' in page
 
 
 def test_no_launch_is_recorded_that_could_not_come_back(settings, django_user_model):

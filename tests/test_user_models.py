@@ -129,7 +129,7 @@ def test_check_is_silent_if_the_defaults_fit(run, model):
 
 
 def test_text_that_is_always_valid_can_be_declared_so(run):
-    default = {"PARTNER_ID": "django_bi_integration.people.primary_key"}
+    default = {"PARTNER_ID": "django_bi_integration.users.primary_key"}
     assert checked(run("text as the key", "-m", "django", "check", bi_integration=default))[0] == []
 
 
@@ -176,7 +176,7 @@ try:
     sso.start(user, transport=fake)
 except BIIntegrationError as error:
     sys.exit(f"{type(error).__name__}: {error}")
-from django_bi_integration.people import user_of
+from django_bi_integration.users import user_of
 
 assert user_of(fake.partner_id) == user
 assert user_of("nobody") is None

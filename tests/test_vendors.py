@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_bi_integration.events import CourseCompletion, Interview, Learner, Reading
+from django_bi_integration.events import CourseCompletion, Interview, Learner, ParsedEvent
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS, VENDORS
 from tests.deliveries import COMPLETED, CREATED
 
@@ -26,18 +26,18 @@ def completion_document(**fields: Any) -> dict[str, Any]:
     return {**json.loads(COMPLETED), **fields}
 
 
-def interview(**webhook: Any) -> Reading:
+def interview(**webhook: Any) -> ParsedEvent:
     return BIG_INTERVIEW.read(interview_document(**webhook))
 
 
-def completion(**fields: Any) -> Reading:
+def completion(**fields: Any) -> ParsedEvent:
     return INNOVATIVE_EDUCATORS.read(completion_document(**fields))
 
 
 def test_the_documented_interview():
     moment = datetime(2015, 5, 18, 16, 37, 13, tzinfo=UTC)
     document = interview_document(partner_id="abc123")
-    assert BIG_INTERVIEW.read(document) == Reading(
+    assert BIG_INTERVIEW.read(document) == ParsedEvent(
         event_id="123456789",
         event_type="interview.created",
         subject_id="abc123",
@@ -63,7 +63,7 @@ def test_the_documented_interview():
 def test_the_documented_completion():
     moment = datetime(2019, 10, 17, 20, 50, 53, 103000, tzinfo=UTC)
     document = completion_document(user="bob@example.edu")
-    assert INNOVATIVE_EDUCATORS.read(document) == Reading(
+    assert INNOVATIVE_EDUCATORS.read(document) == ParsedEvent(
         event_id="32ed16df-27cb-5f72-90ff-4eaf39346f86",
         event_type="courseComplete",
         subject_id="111222333444",
@@ -244,7 +244,7 @@ def test_any_json_object_can_be_read(vendor, document):
     """Reading never raises, and tells every text apart from what is not there."""
     vendor.read_data(document)
     reading = vendor.read(document)
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, ParsedEvent)
     assert all(isinstance(text, str) for text in (reading.event_type, reading.subject_id, reading.object_id))
 
 

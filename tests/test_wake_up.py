@@ -10,10 +10,10 @@ import pytest
 from celery import Celery
 from django.db import transaction
 
+from django_bi_integration.dispatch.notify import TASK, Notifier, notifier
 from django_bi_integration.schedule import beat_schedule
 from django_bi_integration.signals import event_received
 from django_bi_integration.tasks import dispatch
-from django_bi_integration.webhooks.wake_up import TASK, Publisher, publisher
 from tests.deliveries import Recorder, big_interview, deliver, stored, subscribed
 from tests.waiting import wait_until
 
@@ -47,13 +47,13 @@ def test_a_repeat_wakes_the_worker_too(celery_worker_thread):
     wait_until(lambda: stored().status == "dispatched")
 
 
-def test_the_sweep_finds_what_no_wake_up_reached(celery_worker_thread, monkeypatch):
+def test_the_sweep_finds_what_no_notify_worker_reached(celery_worker_thread, monkeypatch):
     """Invariant 4: what beat sends is the same task."""
-    monkeypatch.setattr(publisher, "ask", lambda: None)
+    monkeypatch.setattr(notifier, "ask", lambda: None)
     deliver(big_interview())
     (entry,) = beat_schedule().values()
     assert entry["schedule"] == 10
-    publisher.app.send_task(entry["task"], **entry["options"])
+    notifier.app.send_task(entry["task"], **entry["options"])
     wait_until(lambda: stored().status == "dispatched")
 
 
@@ -73,7 +73,7 @@ def test_a_notification_goes_to_the_queue_that_a_sweep_goes_to(setting):
     """Whether a route or the task's own options say so."""
     app = Celery("university", broker="memory://", set_as_current=False)
     app.conf.update(setting)
-    own = Publisher()
+    own = Notifier()
     own.use(app)
     with app.connection_for_write() as connection:
         queue = connection.SimpleQueue("webhooks")
@@ -87,10 +87,10 @@ def test_a_notification_goes_to_the_queue_that_a_sweep_goes_to(setting):
 
 @pytest.fixture
 def eager(monkeypatch):
-    own = Publisher()
-    own.use(publisher.app)
+    own = Notifier()
+    own.use(notifier.app)
     own.app.conf.task_always_eager = True
-    monkeypatch.setattr("django_bi_integration.webhooks.wake_up.publisher", own)
+    monkeypatch.setattr("django_bi_integration.dispatch.notify.notifier", own)
     yield
     own.app.conf.task_always_eager = False
 
@@ -102,7 +102,7 @@ def test_in_eager_mode_the_delivery_dispatches_by_itself(eager):
 
 def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
     asked = []
-    monkeypatch.setattr("django_bi_integration.tasks.wake_up", lambda: asked.append(True))
+    monkeypatch.setattr("django_bi_integration.tasks.notify_worker", lambda: asked.append(True))
     deliver(big_interview())
     dispatch()
     assert (asked, stored().status) == ([], "dispatched")
@@ -115,7 +115,7 @@ def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
 def test_a_task_ends_well_before_either_limit_of_the_hosts(limit, monkeypatch):
     given = []
     monkeypatch.setattr(
-        "django_bi_integration.webhooks.dispatch.dispatch_pending", lambda seconds, horizon: given.append(seconds)
+        "django_bi_integration.dispatch.worker.dispatch_pending", lambda seconds, horizon: given.append(seconds)
     )
     monkeypatch.setattr(dispatch, limit, 20)
     dispatch()
@@ -124,7 +124,7 @@ def test_a_task_ends_well_before_either_limit_of_the_hosts(limit, monkeypatch):
 
 def test_a_silent_broker_holds_nobody(silent_broker):
     """Invariant 4: against a publish in the request, which such a broker holds for minutes."""
-    own = Publisher()
+    own = Notifier()
     own.use(Celery("silent", broker=f"redis://127.0.0.1:{silent_broker}/0", set_as_current=False))
     before = time.monotonic()
     own.ask()
@@ -141,7 +141,7 @@ def frozen_between_requests(monkeypatch):
 
 
 def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(frozen_between_requests):
-    own = Publisher()
+    own = Notifier()
     own.use(Celery("fast", broker="memory://localhost/", set_as_current=False))
     sent = []
     own.app.send_task = lambda name, *arguments, **options: (time.sleep(0.05), sent.append(name))
@@ -152,7 +152,7 @@ def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(fr
 
 def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between_requests, silent_broker):
     """Invariant 4: no request waits longer than a second, and those after it do not wait at all."""
-    own = Publisher()
+    own = Notifier()
     own.use(Celery("silent", broker=f"redis://127.0.0.1:{silent_broker}/0", set_as_current=False))
     waits = []
     for _ in range(20):
@@ -163,16 +163,16 @@ def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between
     assert sum(waits[1:]) < 0.5
 
 
-def test_a_broker_that_refuses_is_asked_once_in_a_while_by_such_a_process(frozen_between_requests):
-    own = Publisher()
+def test_a_broker_that_rejects_is_asked_once_in_a_while_by_such_a_process(frozen_between_requests):
+    own = Notifier()
     own.use(Celery("down", broker="memory://localhost/", set_as_current=False))
     attempts = []
 
-    def refuse(*arguments, **options):
+    def reject(*arguments, **options):
         attempts.append(True)
         raise ConnectionRefusedError
 
-    own.app.send_task = refuse
+    own.app.send_task = reject
     for _ in range(20):
         own.ask()
     assert len(attempts) == 1
@@ -183,15 +183,15 @@ def test_a_broker_that_refuses_is_asked_once_in_a_while_by_such_a_process(frozen
 
 def test_a_machine_without_a_thread_to_spare_loses_no_delivery(monkeypatch):
     """Invariant 1: what is stored is answered with 200; a later delivery asks again."""
-    own = Publisher()
-    own.use(publisher.app)
-    monkeypatch.setattr("django_bi_integration.webhooks.wake_up.publisher", own)
+    own = Notifier()
+    own.use(notifier.app)
+    monkeypatch.setattr("django_bi_integration.dispatch.notify.notifier", own)
     start = threading.Thread.start
 
-    def refuse(thread):
+    def reject(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", reject)
     to = big_interview()
     assert deliver(to).status_code == 200
     monkeypatch.setattr(threading.Thread, "start", start)
@@ -201,7 +201,7 @@ def test_a_machine_without_a_thread_to_spare_loses_no_delivery(monkeypatch):
 
 def test_without_a_celery_app_nothing_is_published(monkeypatch):
     """Celery would make one up, on a broker of this machine that may be somebody else's."""
-    own = Publisher()
+    own = Notifier()
     own.use(Celery("default", broker="memory://localhost/", set_as_current=False))
     monkeypatch.setattr(own.app, "send_task", lambda *arguments, **options: pytest.fail("published"))
     own.ask()
@@ -210,7 +210,7 @@ def test_without_a_celery_app_nothing_is_published(monkeypatch):
 
 def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
     caplog.set_level(logging.INFO, "django_bi_integration")
-    own = Publisher()
+    own = Notifier()
     own.use(Celery("down", broker=f"redis://127.0.0.1:{unused_port}/0", set_as_current=False))
     for _ in range(3):
         own.ask()
@@ -218,7 +218,7 @@ def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
     own.use(Celery("up", broker="memory://localhost/", set_as_current=False))
     own.ask()
     assert own.wait(10)
-    texts = [record.getMessage() for record in caplog.records if record.name.endswith("wake_up")]
+    texts = [record.getMessage() for record in caplog.records if record.name.endswith("notify")]
     assert len(texts) == 2
     assert texts[0].startswith("wake-up not sent, the sweep will dispatch")
     assert texts[1] == "wake-ups are sent again"
@@ -226,17 +226,17 @@ def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
 
 def test_a_broker_that_is_away_is_asked_less_and_less():
     """Each attempt takes time from the deliveries that the process answers meanwhile."""
-    own = Publisher()
+    own = Notifier()
     own.INTERVAL, own.LONGEST_INTERVAL = 0.01, 0.08
     own.use(Celery("away", broker="memory://localhost/", set_as_current=False))
     attempts = []
 
-    def refuse(*arguments, **options):
+    def reject(*arguments, **options):
         attempts.append(time.monotonic())
         if len(attempts) < 6:
             raise ConnectionRefusedError
 
-    own.app.send_task = refuse
+    own.app.send_task = reject
     wait_until(lambda: own.ask() or len(attempts) >= 7)
     pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert [pause >= least for pause, least in zip(pauses, [0.02, 0.04, 0.08, 0.08, 0.08], strict=False)] == [True] * 5

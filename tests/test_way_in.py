@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import get_script_prefix, include, path, set_script_prefix
 from django.utils import timezone, translation
 
-from django_bi_integration.models import Refusal
+from django_bi_integration.models import Rejection
 from tests.deliveries import big_interview, deliver
 from tests.test_host_settings import MIDDLEWARE, SECURITY
 
@@ -352,7 +352,7 @@ def test_the_check_asks_and_leaves_nothing(settings, monkeypatch):
         assert translation.get_language() == "fr"
         assert timezone.get_current_timezone_name() == settings.TIME_ZONE
     assert len(queries) == 0
-    assert not Refusal.objects.exists()
+    assert not Rejection.objects.exists()
 
 
 @pytest.mark.parametrize("middleware", ["raises", "to_login", "forbidden_at_the_view"])

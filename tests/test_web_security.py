@@ -14,10 +14,10 @@ from django.test import Client
 from django.utils import timezone
 from django.utils.html import escape
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import BigInterviewAccount, ObjectState, ReceivedEvent, SSOSession
 from django_bi_integration.signals import event_received
 from django_bi_integration.vendors import BIG_INTERVIEW
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from tests.deliveries import big_interview, deliver, subscribed
 from tests.partner_api import API_KEY, answer, knowing_everybody
 
@@ -105,7 +105,7 @@ def test_no_page_has_an_inline_script_or_style(logged_in, admin_client, api):
                 "receivedevent/",
                 f"receivedevent/{event.pk}/change/",
                 f"objectstate/{ObjectState.objects.first().pk}/change/",
-                "refusal/",
+                "rejection/",
                 f"ssosession/{SSOSession.objects.first().pk}/change/",
             )
         ),

@@ -13,7 +13,7 @@ from itertools import takewhile
 
 import pytest
 
-from django_bi_integration.doctor import examine
+from django_bi_integration.operations.doctor import examine
 from tests import servers_table
 from tests.deliveries import COMPLETED, CREATED, KEY
 from tests.http_servers import answering

@@ -14,7 +14,7 @@ from threading import Lock
 import pytest
 import redis
 
-from django_bi_integration.doctor import examine
+from django_bi_integration.operations.doctor import examine
 from tests.deliveries import CREATED, KEY
 from tests.http_servers import answering
 from tests.rooms import broker_room

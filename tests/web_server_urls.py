@@ -4,8 +4,8 @@ from django.dispatch import receiver
 from django.http import HttpResponse
 from django.urls import path
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.signals import event_received
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 from example_project.urls import urlpatterns as example_urls
 
 

@@ -12,11 +12,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_bi_integration import encryption
 from django_bi_integration.admin.base import KeyAdmin, KeyField
 from django_bi_integration.admin.values import exact_time
-from django_bi_integration.exceptions import BIIntegrationError, KeyOfAnotherAccount, KeyRefused, UndecryptableKey
+from django_bi_integration.exceptions import BIIntegrationError, KeyOfAnotherAccount, KeyRejected, UndecryptableKey
 from django_bi_integration.models import BigInterviewAccount
+from django_bi_integration.partner_api import encryption
 
 #: Seconds that an administrator waits for the answer to one key.
 CHECK_BUDGET = 5
@@ -111,7 +111,7 @@ class BigInterviewAccountAdmin(KeyAdmin):
         started = time.perf_counter()
         try:
             account.client(budget=CHECK_BUDGET).check_key()
-        except KeyRefused as error:
+        except KeyRejected as error:
             text = gettext("Big Interview does not take the API key of “%(account)s”. %(error)s")
             self.message_user(request, text % {"account": account, "error": error}, messages.ERROR)
         except BIIntegrationError as error:

@@ -12,10 +12,10 @@ from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 
-from django_bi_integration.models import ObjectState, ReceivedEvent, Refusal, SSOSession
+from django_bi_integration.models import ObjectState, ReceivedEvent, Rejection, SSOSession
 
 #: They go with what they belong to, and nobody may delete one by itself.
-GO_ALONG = (ObjectState, Refusal)
+GO_ALONG = (ObjectState, Rejection)
 COUNTED = (*GO_ALONG, ReceivedEvent, SSOSession)
 #: How many of the other rows are listed.
 LISTED = 100

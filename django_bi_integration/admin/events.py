@@ -17,12 +17,12 @@ from django.views.decorators.http import require_safe
 
 from django_bi_integration.admin.base import RecordAdmin, may_see_payload
 from django_bi_integration.admin.values import EMPTY, exact_time, isolated, preformatted, receiver_rows
+from django_bi_integration.dispatch import receivers
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.models.event import digest
+from django_bi_integration.recovery.repair import dispatch_conflicting
+from django_bi_integration.recovery.retry import retry_failed
 from django_bi_integration.signals import BY_EVENT_TYPE
-from django_bi_integration.webhooks import receivers
-from django_bi_integration.webhooks.repair import dispatch_conflicting
-from django_bi_integration.webhooks.retry import retry_failed
 
 #: The columns that can be downloaded, and the names of their URLs.
 DOWNLOADS = {

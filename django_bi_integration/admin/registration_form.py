@@ -59,7 +59,7 @@ class RegistrationForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an a
     allowed_networks = NetworksField(
         label=_("Allowed networks"),
         required=False,
-        help_text=_("IP addresses or CIDR networks, one a line. Deliveries from elsewhere are refused."),
+        help_text=_("IP addresses or CIDR networks, one a line. Deliveries from elsewhere are rejected."),
     )
 
     class Meta:

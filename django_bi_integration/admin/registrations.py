@@ -28,13 +28,13 @@ from django_bi_integration import vendors
 from django_bi_integration.admin.base import KeyAdmin
 from django_bi_integration.admin.registration_form import KEY_COLUMNS, RegistrationForm
 from django_bi_integration.admin.values import exact_time
-from django_bi_integration.models import ReceivedEvent, Refusal, WebhookRegistration
+from django_bi_integration.models import ReceivedEvent, Rejection, WebhookRegistration
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
-ACTIVITY = ["activity", "latest_refusals"]
-#: How many refusals a registration shows.
+ACTIVITY = ["activity", "latest_rejections"]
+#: How many rejections a registration shows.
 NEWEST = 5
 
 
@@ -45,7 +45,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
     list_filter = ["vendor", "is_active"]
     search_fields = ["name"]
     hidden = ("key_digest", "previous_key_digest")
-    # A look at the webhook's URL in a browser shows an error and counts as a refusal.
+    # A look at the webhook's URL in a browser shows an error and counts as a rejection.
     view_on_site = False
     delete_confirmation_template = "django_bi_integration/admin/delete_registration.html"
     change_form_template = "django_bi_integration/admin/registration_form.html"
@@ -103,8 +103,8 @@ class WebhookRegistrationAdmin(KeyAdmin):
         registration = super().get_object(request, object_id, from_field)
         if registration is not None:
             registration.public_url = _public_url(request, registration)
-            may_see_refusals = request.user.has_perm("django_bi_integration.view_refusal")
-            registration.refusals_url = self._refusals_url(registration) if may_see_refusals else ""
+            may_see_rejections = request.user.has_perm("django_bi_integration.view_rejection")
+            registration.rejections_url = self._rejections_url(registration) if may_see_rejections else ""
             may_end_key = registration.has_previous_key and self.has_change_permission(request, registration)
             registration.end_key_url = self._url("end_previous_key", registration) if may_end_key else ""
         return registration
@@ -157,11 +157,11 @@ class WebhookRegistrationAdmin(KeyAdmin):
         if key and not form.key_change:
             text = gettext("This is the current key already, so neither it nor the previous one was changed.")
             self.message_user(request, text, messages.WARNING)
-        if not obj.has_proof:
+        if not obj.has_credentials:
             warning = (
-                gettext("“%s” refuses everything until it has a key or an allowlist.")
+                gettext("“%s” rejects everything until it has a key or an allowlist.")
                 if vendors.VENDORS[obj.vendor].sends_key
-                else gettext("“%s” refuses everything until it has an allowlist.")
+                else gettext("“%s” rejects everything until it has an allowlist.")
             )
             self.message_user(request, warning % obj.name, messages.WARNING)
         if not change and (public_url := _public_url(request, obj)):
@@ -171,10 +171,10 @@ class WebhookRegistrationAdmin(KeyAdmin):
         elif not change:
             self.message_user(request, _no_url_here(obj), messages.WARNING)
 
-    def _refusals_url(self, registration: WebhookRegistration) -> str:
-        """Return the list of its refusals in the same admin site, or nothing if that does not show them."""
+    def _rejections_url(self, registration: WebhookRegistration) -> str:
+        """Return the list of its rejections in the same admin site, or nothing if that does not show them."""
         try:
-            url = reverse("admin:django_bi_integration_refusal_changelist", current_app=self.admin_site.name)
+            url = reverse("admin:django_bi_integration_rejection_changelist", current_app=self.admin_site.name)
         except NoReverseMatch:
             return ""
         return f"{url}?{urlencode({'registration__id__exact': str(registration.pk)})}"
@@ -183,7 +183,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
     def proof(self, registration: WebhookRegistration) -> str:
         proofs = [(registration.has_key, gettext("key")), (registration.allowed_networks, gettext("allowlist"))]
         asked = [name for is_set, name in proofs if is_set]
-        return " + ".join(asked) or gettext("none: refuses everything")
+        return " + ".join(asked) or gettext("none: rejects everything")
 
     @admin.display(description=_("URL for the vendor"))
     def url(self, registration: Any) -> SafeString:
@@ -209,30 +209,30 @@ class WebhookRegistrationAdmin(KeyAdmin):
 
     @admin.display(description=_("activity"))
     def activity(self, registration: WebhookRegistration) -> SafeString | str:
-        """Which side to look at when nothing arrives: was it ever called, was it refused, why?"""
+        """Which side to look at when nothing arrives: was it ever called, was it rejected, why?"""
         latest = registration.events.order_by("-pk").first()
         day = timezone.now() - timedelta(days=1)
-        refused = registration.refusals.filter(last_at__gte=day).values("reason").annotate(requests=Sum("count"))
+        rejected = registration.rejections.filter(last_at__gte=day).values("reason").annotate(requests=Sum("count"))
         lines = [
             _latest_event(latest),
             *(
-                gettext("Refused in the last 24 hours: %(count)d (%(reason)s).")
-                % {"count": row["requests"], "reason": Refusal.Reason(row["reason"]).label}
-                for row in refused.order_by("reason")
+                gettext("Rejected in the last 24 hours: %(count)d (%(reason)s).")
+                % {"count": row["requests"], "reason": Rejection.Reason(row["reason"]).label}
+                for row in rejected.order_by("reason")
             ),
         ]
         return format_html(
             '<ul class="bi-activity">{}</ul>', format_html_join("", "<li>{}</li>", ((line,) for line in lines))
         )
 
-    @admin.display(description=_("latest refusals"))
-    def latest_refusals(self, registration: Any) -> SafeString:
-        newest = registration.refusals.order_by("-last_at")[:NEWEST]
+    @admin.display(description=_("latest rejections"))
+    def latest_rejections(self, registration: Any) -> SafeString:
+        newest = registration.rejections.order_by("-last_at")[:NEWEST]
         context = {
-            "refusals": [(refusal, exact_time(refusal.last_at)) for refusal in newest],
-            "all_url": registration.refusals_url,
+            "rejections": [(rejection, exact_time(rejection.last_at)) for rejection in newest],
+            "all_url": registration.rejections_url,
         }
-        return render_to_string("django_bi_integration/admin/latest_refusals.html", context)
+        return render_to_string("django_bi_integration/admin/latest_rejections.html", context)
 
 
 def _public_url(request: HttpRequest, registration: WebhookRegistration) -> str:

@@ -15,8 +15,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 
-from django_bi_integration.text import plain_object, visible
-from django_bi_integration.webhooks.receivers import Outcome
+from django_bi_integration.dispatch.receivers import Outcome
+from django_bi_integration.json_body import plain_object
+from django_bi_integration.text import visible
 
 EMPTY = "–"
 #: Characters of a body on a page. Indented and escaped, a body of the allowed size can be 60 times as long.

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                 (
                     "is_active",
                     models.BooleanField(
-                        default=True, help_text="An inactive registration refuses everything.", verbose_name="active"
+                        default=True, help_text="An inactive registration rejects everything.", verbose_name="active"
                     ),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Refusal",
+            name="Rejection",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 (
@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
                         choices=[
                             ("unknown_url", "no such registration"),
                             ("inactive", "registration is inactive"),
-                            ("no_proof", "registration has neither key nor allowlist"),
+                            ("no_credentials", "registration has neither key nor allowlist"),
                             ("key_missing", "key is missing"),
                             ("key_wrong", "key is wrong"),
                             ("address", "address is not allowed"),
@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
                         null=True,
                         db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
-                        related_name="refusals",
+                        related_name="rejections",
                         to="django_bi_integration.webhookregistration",
                         verbose_name="registration",
                     ),
@@ -130,10 +130,10 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
-                "verbose_name": "refusal",
-                "verbose_name_plural": "refusals",
+                "verbose_name": "rejection",
+                "verbose_name_plural": "rejections",
                 "ordering": ["-last_at"],
-                "indexes": [models.Index(fields=["registration", "reason", "id"], name="bi_refusal_kind")],
+                "indexes": [models.Index(fields=["registration", "reason", "id"], name="bi_rejection_kind")],
             },
         ),
         migrations.CreateModel(

@@ -11,12 +11,12 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 from requests.adapters import BaseAdapter
 
-from django_bi_integration import encryption
-from django_bi_integration.client import PartnerClient
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import KeyOfAnotherAccount, NoAccount
 from django_bi_integration.keys import checked_key
 from django_bi_integration.models.managers import Manager
+from django_bi_integration.partner_api import encryption
+from django_bi_integration.partner_api.client import PartnerClient
 
 #: One label of a host name (RFC 1123). Anything else could make a base URL of somebody else's.
 LABEL = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")

@@ -14,11 +14,12 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from django_bi_integration import people, vendors
-from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED
+from django_bi_integration import users, vendors
+from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED, EventData
+from django_bi_integration.json_body import plain_object, read_object
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration
-from django_bi_integration.models.statements import (
+from django_bi_integration.sql import (
     Prepared,
     Statement,
     Update,
@@ -30,7 +31,7 @@ from django_bi_integration.models.statements import (
     row_as_text,
     table,
 )
-from django_bi_integration.text import plain_object, visible
+from django_bi_integration.text import visible
 
 #: There is one row for each.
 IDENTITY = ("event_digest", "registration")
@@ -299,6 +300,18 @@ class ReceivedEvent(models.Model):
         return plain_object(bytes(self.body))
 
     @cached_property
+    def data(self) -> EventData | None:
+        """The typed data that receivers get; None if the vendor has no such event type, or the body cannot be parsed.
+
+        Interpreters differ in how deeply nested a body they can parse, so one may not read what another one stored.
+        """
+        try:
+            document = read_object(bytes(self.body))
+        except ValueError:
+            return None
+        return vendors.VENDORS[self.vendor].read_data(document)
+
+    @cached_property
     def user(self) -> AbstractBaseUser | None:
         """The host project's user whom this is about; None where that is nobody, or not to be known.
 
@@ -307,7 +320,7 @@ class ReceivedEvent(models.Model):
         """
         if self.vendor != vendors.BIG_INTERVIEW.slug or not self.subject_id:
             return None
-        return people.user_of(self.subject_id)
+        return users.user_of(self.subject_id)
 
     @property
     def is_unfinished(self) -> bool:

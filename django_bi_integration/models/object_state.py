@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration.events import EventData
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
-from django_bi_integration.models.statements import Update, fields_of
+from django_bi_integration.sql import Update, fields_of
 from django_bi_integration.text import clean, visible
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ObjectState(models.Model):
     def __str__(self) -> str:
         return visible(f"{self.object_type} {self.object_id}")
 
-    def has_passed(self, event: "ReceivedEvent") -> bool:
+    def supersedes(self, event: "ReceivedEvent") -> bool:
         """Whether ``event`` is stale: something newer of this object, or its deletion, was dispatched before."""
         if self.newest_event_id == event.pk or event.is_deletion:
             return False
@@ -88,7 +88,7 @@ class ObjectState(models.Model):
         self.subject_id, self.newest_at, self.newest_event_id = "", None, None
         self.data, self.is_deleted = None, False
 
-    def take_in(self, event: "ReceivedEvent", data: EventData | None) -> None:
+    def apply(self, event: "ReceivedEvent", data: EventData | None) -> None:
         """Remember ``event``, which is not stale, as the newest; save afterwards."""
         self.newest_event_id = event.pk
         self.newest_at = max(filter(None, (event.occurred_at, self.newest_at)), default=None)

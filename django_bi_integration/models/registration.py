@@ -16,11 +16,11 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from django_bi_integration import keys, vendors
-from django_bi_integration.addresses import Address, is_vast, lies_in, overlap, read_hops, read_network
 from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
-from django_bi_integration.models.statements import Lookup
+from django_bi_integration.networks import Address, is_vast, lies_in, overlap, read_hops, read_network
 from django_bi_integration.paths import own_path
+from django_bi_integration.sql import Lookup
 from django_bi_integration.text import visible
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class WebhookRegistration(models.Model):
     """One endpoint for one vendor.
 
     A delivery must pass every proof that is set: the key, the allowlist, or both. A registration with
-    neither refuses everything.
+    neither rejects everything.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -117,7 +117,7 @@ class WebhookRegistration(models.Model):
         help_text=_("The IP addresses and CIDR networks that deliveries may come from."),
     )
     is_active = models.BooleanField(
-        _("active"), default=True, help_text=_("An inactive registration refuses everything.")
+        _("active"), default=True, help_text=_("An inactive registration rejects everything.")
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -150,14 +150,14 @@ class WebhookRegistration(models.Model):
         return bool(self.key_digest)
 
     @property
-    def has_proof(self) -> bool:
+    def has_credentials(self) -> bool:
         """Whether there is anything at all that a delivery could prove itself with."""
         return self.has_key or bool(self.allowed_networks)
 
     @property
     def can_be_recalled(self) -> bool:
         """Whether a later delivery may go by it."""
-        return self.is_active and self.has_proof and self.as_text is not None
+        return self.is_active and self.has_credentials and self.as_text is not None
 
     def without_former_key(self) -> "WebhookRegistration":
         """A copy that knows the key alone: what a former one proves has an end."""

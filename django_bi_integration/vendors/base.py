@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django_bi_integration.events import EventData, Reading
+from django_bi_integration.events import EventData, ParsedEvent
 from django_bi_integration.text import clean
-from django_bi_integration.vendors.moments import parse_moment
+from django_bi_integration.vendors.times import parse_moment
 
 Document = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ class Vendor:
     sends_key: bool
     default_networks: tuple[str, ...]
     event_types: tuple[str, ...]
-    read: Callable[[Document], Reading]
+    read: Callable[[Document], ParsedEvent]
     read_data: Callable[[Document], EventData | None]
     sample: Callable[[str, str, str], dict[str, Any]]
 

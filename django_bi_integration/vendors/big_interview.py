@@ -12,7 +12,7 @@ from django_bi_integration.events import (
     INTERVIEW_DELETED,
     INTERVIEW_UPDATED,
     Interview,
-    Reading,
+    ParsedEvent,
 )
 from django_bi_integration.vendors.base import Document, Vendor, as_event_id, as_flag, as_mapping, as_moment, as_text
 
@@ -20,13 +20,13 @@ OBJECT_TYPE = "Interview"
 INTERVIEW_EVENTS = (INTERVIEW_CREATED, INTERVIEW_UPDATED, INTERVIEW_DELETED)
 
 
-def read(document: Document) -> Reading:
+def read(document: Document) -> ParsedEvent:
     """Read one delivery."""
     webhook = _webhook(document)
     event_type = as_text(webhook.get("event_name")) or ""
     object_id = _object_id(webhook)
     known = event_type in INTERVIEW_EVENTS
-    return Reading(
+    return ParsedEvent(
         event_id=as_event_id(webhook.get("id")),
         event_type=event_type,
         subject_id=as_text(webhook.get("partner_id")) or "",

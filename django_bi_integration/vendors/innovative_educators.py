@@ -6,7 +6,7 @@ Source: "Live Event Webhooks", techdocs.innovativeeducators.org/data-integration
 from types import MappingProxyType
 from typing import Any
 
-from django_bi_integration.events import COURSE_COMPLETE, CourseCompletion, Learner, Reading
+from django_bi_integration.events import COURSE_COMPLETE, CourseCompletion, Learner, ParsedEvent
 from django_bi_integration.vendors.base import Document, Vendor, as_event_id, as_mapping, as_moment, as_text
 
 OBJECT_TYPE = "CourseCompletion"
@@ -17,17 +17,17 @@ REFS = tuple(f"ref{number}" for number in range(1, 11))
 FLAT = "userDetail."
 
 
-def read(document: Document) -> Reading:
+def read(document: Document) -> ParsedEvent:
     """Read one delivery, a completion or anything else that the platform may send."""
     subject_id = _subject_id(_learner(document))
     if not _is_completion(document):
-        return Reading(
+        return ParsedEvent(
             event_id=as_event_id(document.get("id")),
             event_type=as_text(document.get("event")) or as_text(document.get("type")) or "",
             subject_id=subject_id,
         )
     completion = _completion(document)
-    return Reading(
+    return ParsedEvent(
         event_id=as_event_id(document.get("id")),
         event_type=COURSE_COMPLETE,
         subject_id=subject_id,

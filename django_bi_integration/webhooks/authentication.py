@@ -11,11 +11,11 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from django_bi_integration.models import WebhookRegistration
-from django_bi_integration.webhooks import refusals
+from django_bi_integration.webhooks import rejections
 from django_bi_integration.webhooks.client_address import client_address
 
 if TYPE_CHECKING:
-    from django_bi_integration.views.webhook import WebhookView
+    from django_bi_integration.webhooks.views import WebhookView
 
 
 class RegistrationKey(BaseAuthentication):
@@ -50,10 +50,10 @@ class FromAllowedNetwork(BasePermission):
 
 
 def recall_registration(registration_id: UUID, request: Request) -> WebhookRegistration | None:
-    """The registration as this process knew it, where that accepts the request; only the row itself may refuse it."""
+    """The registration as this process knew it, where that accepts the request; only the row itself may reject it."""
     registration = WebhookRegistration.objects.recall(registration_id)
     if registration is not None:
-        with suppress(refusals.Refused):
+        with suppress(rejections.Rejected):
             prove(registration, request)
             return registration
     return None
@@ -63,33 +63,33 @@ def find_registration(registration_id: UUID) -> WebhookRegistration:
     """The registration as it is; raises UnknownURL where there is none."""
     registration = WebhookRegistration.objects.find(registration_id)
     if registration is None:
-        raise refusals.UnknownURL
+        raise rejections.UnknownURL
     return registration
 
 
 def prove_key(registration: WebhookRegistration, request: Request) -> None:
-    """Raise Refused unless the registration takes deliveries, and its key, if it has one, is there."""
+    """Raise Rejected unless the registration takes deliveries, and its key, if it has one, is there."""
     if not registration.is_active:
-        raise refusals.Inactive
-    if not registration.has_proof:
-        raise refusals.NoProof
+        raise rejections.Inactive
+    if not registration.has_credentials:
+        raise rejections.NoCredentials
     if registration.has_key:
         # Servers hand the header over as Latin-1 text; its bytes are compared.
         key = request.META.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace").strip()
         if not key:
-            raise refusals.NotAuthenticated
+            raise rejections.NotAuthenticated
         if not registration.check_key(key):
-            raise refusals.WrongKey
+            raise rejections.WrongKey
 
 
 def prove_address(registration: WebhookRegistration, request: Request) -> None:
-    """Raise Refused unless the request comes from an address on the allowlist, if there is one."""
+    """Raise Rejected unless the request comes from an address on the allowlist, if there is one."""
     if registration.allowed_networks and not registration.allows(client_address(request)):
-        raise refusals.Forbidden
+        raise rejections.Forbidden
 
 
 def prove(registration: WebhookRegistration, request: Request) -> None:
-    """Raise Refused unless every proof that the registration asks for is there."""
+    """Raise Rejected unless every proof that the registration asks for is there."""
     prove_key(registration, request)
     prove_address(registration, request)
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 
 from django.http import HttpRequest
 
-from django_bi_integration.addresses import PEER, UNIX_SOCKET, Address, lies_in, read_address, read_hops
 from django_bi_integration.conf import settings
+from django_bi_integration.networks import PEER, UNIX_SOCKET, Address, lies_in, read_address, read_hops
 
 FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
 

@@ -14,16 +14,17 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from django_bi_integration import vendors
-from django_bi_integration.events import EventData, Reading
+from django_bi_integration.dispatch.notify import notify_worker
+from django_bi_integration.events import ParsedEvent
+from django_bi_integration.json_body import read_object
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.event import digest
 from django_bi_integration.models.registration import RegistrationChanged
-from django_bi_integration.models.statements import error_number
 from django_bi_integration.signals import event_conflicted
-from django_bi_integration.text import clean, read_object
-from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
-from django_bi_integration.webhooks.refusals import NotAnObject
-from django_bi_integration.webhooks.wake_up import wake_up
+from django_bi_integration.sql import error_number
+from django_bi_integration.text import clean
+from django_bi_integration.transactions import retry_on_conflict, write_transaction
+from django_bi_integration.webhooks.rejections import NotAnObject
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +51,10 @@ def receive(
     """
     document = parse(body)
     reading = vendors.VENDORS[registration.vendor].read(document)
-    despite_conflicts(lambda: store(arrival_of(registration, body, reading, origin), recalled=recalled))
+    retry_on_conflict(lambda: store(incoming_event(registration, body, reading, origin), recalled=recalled))
     # A repeat asks as well: the wake-up for the first delivery may have been lost. What is stored is stored, even
     # where the machine has no thread left to ask with.
-    transaction.on_commit(wake_up, robust=True)
-
-
-def data_of(event: ReceivedEvent) -> EventData | None:
-    """The typed data that receivers of a stored event get."""
-    try:
-        return vendors.VENDORS[event.vendor].read_data(parse(bytes(event.body)))
-    except NotAnObject:
-        # Interpreters differ in how deeply nested a body they can parse: another one received this.
-        return None
+    transaction.on_commit(notify_worker, robust=True)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -73,17 +65,17 @@ def parse(body: bytes) -> dict[str, Any]:
         raise NotAnObject from error
 
 
-def store(arrival: "Arrival", *, recalled: bool) -> None:
+def store(arrival: "IncomingEvent", *, recalled: bool) -> None:
     """Insert the event, or count one more delivery of it where its row is there already."""
 
-    def write(candidate: Arrival) -> None:
+    def write(candidate: IncomingEvent) -> None:
         while not (ReceivedEvent.objects.insert(candidate, recalled=recalled) or _count_repeat(candidate, recalled)):
             pass  # its row was deleted in between
 
     despite_values(arrival, write)
 
 
-def despite_values(arrival: "Arrival", write: Callable[["Arrival"], None]) -> None:
+def despite_values(arrival: "IncomingEvent", write: Callable[["IncomingEvent"], None]) -> None:
     """Write the event as read, or plainer if the database cannot hold a value."""
     for candidate in _ever_plainer(arrival):
         try:
@@ -92,8 +84,8 @@ def despite_values(arrival: "Arrival", write: Callable[["Arrival"], None]) -> No
         except DatabaseError as error:
             if not _is_of_a_value(error):
                 raise
-            refusal = error
-    raise refusal
+            rejection = error
+    raise rejection
 
 
 def _is_of_a_value(error: DatabaseError) -> bool:
@@ -101,7 +93,7 @@ def _is_of_a_value(error: DatabaseError) -> bool:
 
 
 @dataclass
-class Arrival:
+class IncomingEvent:
     """What is stored of an event that arrives; the fields are columns of ReceivedEvent."""
 
     registration: WebhookRegistration
@@ -120,17 +112,17 @@ class Arrival:
     body: bytes
 
 
-def arrival_of(
+def incoming_event(
     registration: WebhookRegistration,
     body: bytes,
-    reading: Reading,
+    reading: ParsedEvent,
     origin: str,
     received_at: datetime | None = None,
-) -> Arrival:
+) -> IncomingEvent:
     """What is stored of an event that was received at that time; now by default."""
     received_at = received_at or timezone.now()
     identity = ("id", reading.event_id) if reading.event_id else ("body", body.hex())
-    return Arrival(
+    return IncomingEvent(
         registration=registration,
         registration_id=registration.pk,
         vendor=registration.vendor,
@@ -148,7 +140,7 @@ def arrival_of(
     )
 
 
-def _ever_plainer(arrival: Arrival) -> Iterator[Arrival]:
+def _ever_plainer(arrival: IncomingEvent) -> Iterator[IncomingEvent]:
     """The event as read, and with nothing but ASCII beside the bytes."""
     yield arrival
     for name in ("vendor_event_id", "event_type", "subject_id", "object_type", "object_id"):
@@ -156,7 +148,7 @@ def _ever_plainer(arrival: Arrival) -> Iterator[Arrival]:
     yield arrival
 
 
-def _count_repeat(arrival: Arrival, recalled: bool) -> bool:
+def _count_repeat(arrival: IncomingEvent, recalled: bool) -> bool:
     """Count a delivery of an event that is stored; return False if it is not.
 
     A worker may hold the row's lock for as long as the event's receivers take, or longer if the worker is stopped. Then
@@ -184,9 +176,9 @@ def _count_repeat(arrival: Arrival, recalled: bool) -> bool:
     return True
 
 
-def _count_unless_locked(stored: QuerySet[ReceivedEvent], arrival: Arrival) -> bool:
+def _count_unless_locked(stored: QuerySet[ReceivedEvent], arrival: IncomingEvent) -> bool:
     no_key = connection.features.has_select_for_no_key_update  # a reference to the row is no hindrance
-    with writing():
+    with write_transaction():
         free = stored.select_for_update(skip_locked=True, no_key=no_key).values_list("pk", "body").first()
         if free is None:
             return False

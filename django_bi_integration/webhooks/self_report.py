@@ -14,9 +14,9 @@ from typing import Any
 from django.core import signing
 from django.http import HttpRequest
 
+from django_bi_integration.dispatch.notify import notifier, threads_stop_between_requests
 from django_bi_integration.text import end_of
 from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
-from django_bi_integration.webhooks.wake_up import publisher, threads_stop_between_requests
 
 HEADER = "X-BI-Integration-Probe"
 #: How long a token is valid, in seconds, which also allows for two machines' clocks.
@@ -45,26 +45,26 @@ class Watch:
         asked_at = probed_at and probed_at + DELAY / 2
         if mode == "request":
             asked_at = now
-            publisher.ask()
+            notifier.ask()
         elif mode == "thread":
             self._ask_later()
         return {
             "mode": mode,
             "seconds": probed_at and now - probed_at,
-            "notified": bool(asked_at and publisher.attempted_at and publisher.attempted_at >= asked_at),
-            "is_failing": publisher.broker_is_down,
+            "notified": bool(asked_at and notifier.attempted_at and notifier.attempted_at >= asked_at),
+            "is_failing": notifier.broker_is_down,
         }
 
     def _mode(self) -> str:
         """Say what notifies workers in this process: nothing, the request itself, or a thread."""
-        if not publisher.has_app or publisher.is_eager:
+        if not notifier.has_app or notifier.is_eager:
             return "none"
         return "request" if threads_stop_between_requests() else "thread"
 
     def _ask_later(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = threading.Timer(DELAY, publisher.ask)
+        self._timer = threading.Timer(DELAY, notifier.ask)
         self._timer.daemon = True
         with suppress(RuntimeError):  # no thread to spare
             self._timer.start()

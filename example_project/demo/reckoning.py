@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django_bi_integration.dispatch.receivers import receivers_of
 from django_bi_integration.models import ReceivedEvent, SSOSession
-from django_bi_integration.webhooks.receivers import receivers_of
 from example_project.portal.models import Activity
 
 
@@ -28,12 +28,13 @@ def pending(event_ids: Iterable[str]) -> int:
 
 
 def reckon(
-    event_ids: Iterable[str], deliveries: int, accepted: int, refusals: int, refused: int, journeys: int
+    event_ids: Iterable[str], deliveries: int, accepted: int, rejections: int, rejected: int, journeys: int
 ) -> list[Line]:
     """Compare what was sent with what is in the database, event by event and receiver by receiver.
 
-    ``deliveries`` of the events were made and ``accepted`` of them answered with success; ``refusals`` more
-    were made that must be refused, and ``refused`` of them were. ``journeys`` students went to Big Interview and back.
+    ``deliveries`` of the events were made and ``accepted`` of them answered with success; ``rejections`` more
+    were made that must be rejected, and ``rejected`` of them were. ``journeys`` students
+     went to Big Interview and back.
     """
     events = list(ReceivedEvent.objects.filter(vendor_event_id__in=list(event_ids)))
     wanted = len(set(event_ids))
@@ -41,7 +42,7 @@ def reckon(
         Line("deliveries sent", deliveries, deliveries),
         Line("deliveries accepted", accepted, deliveries),
         Line("deliveries counted", sum(event.deliveries for event in events), deliveries),
-        Line("strangers refused", refused, refusals),
+        Line("strangers rejected", rejected, rejections),
         Line("events sent", wanted, wanted),
         Line("events stored", len(events), wanted),
         Line("events dispatched", sum(event.status == "dispatched" for event in events), wanted),

@@ -38,7 +38,7 @@ class Step:
     text: str
     vendor: Vendor
     event: Event
-    is_refused: bool = False
+    is_rejected: bool = False
 
 
 @dataclass
@@ -47,14 +47,14 @@ class Played:
 
     deliveries: list[str] = field(default_factory=list)
     accepted: int = 0
-    refusals: int = 0
-    refused: int = 0
+    rejections: int = 0
+    rejected: int = 0
     journeys: int = 0
 
     def add(self, step: Step, last: Attempt) -> None:
-        if step.is_refused:
-            self.refusals += 1
-            self.refused += not last.delivered
+        if step.is_rejected:
+            self.rejections += 1
+            self.rejected += not last.delivered
         else:
             self.deliveries.append(step.event.event_id)
             self.accepted += last.delivered
@@ -63,7 +63,9 @@ class Played:
         return pending(self.deliveries)
 
     def lines(self) -> list[Line]:
-        return reckon(self.deliveries, len(self.deliveries), self.accepted, self.refusals, self.refused, self.journeys)
+        return reckon(
+            self.deliveries, len(self.deliveries), self.accepted, self.rejections, self.rejected, self.journeys
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def prepare(site: str) -> Senders:
     return Senders(
         big_interview=big_interview(interviews_url, KEY, time_scale=TIME_SCALE),
         innovative_educators=innovative_educators(courses_url, source_address=VENDOR_ADDRESS, time_scale=TIME_SCALE),
-        # A stranger is refused at each of the vendor's attempts: nobody wants to wait for all of them.
+        # A stranger is rejected at each of the vendor's attempts: nobody wants to wait for all of them.
         wrong_key=big_interview(interviews_url, "0" * 32, time_scale=1e9),
         foreign_address=innovative_educators(courses_url, source_address="127.0.0.1", time_scale=1e9),
     )
@@ -140,13 +142,13 @@ def steps(senders: Senders, now: datetime) -> Iterator[Step]:
         "a stranger tries with a wrong key",
         senders.wrong_key,
         events.interview_created(number + 3, sam.partner_id, now, title="Forged"),
-        is_refused=True,
+        is_rejected=True,
     )
     yield Step(
         "a stranger posts a completion from elsewhere",
         senders.foreign_address,
         events.course_completed(jo.external_id, jo.email, "Forged", now),
-        is_refused=True,
+        is_rejected=True,
     )
 
 

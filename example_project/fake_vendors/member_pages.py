@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from example_project.fake_vendors.members import Interview, Member, Members, Session, TokenRefused
+from example_project.fake_vendors.members import Interview, Member, Members, Session, TokenRejected
 from example_project.fake_vendors.practice import CHAPTERS, EXERCISES, TRACKS, Chapter
 from example_project.fake_vendors.rendering import (
     FOLDER,
@@ -21,7 +21,7 @@ from example_project.fake_vendors.rendering import (
     page,
     track_panel,
 )
-from example_project.fake_vendors.web import Headers, Refusal, Request, Response, Route, find_route, redirect
+from example_project.fake_vendors.web import Headers, Rejection, Request, Response, Route, find_route, redirect
 
 FILES = {"site.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
@@ -48,25 +48,27 @@ class Visit:
 
     @property
     def member(self) -> Member:
-        """Who is signed in; nobody is a Refusal."""
+        """Who is signed in; nobody is a Rejection."""
         if self.session is None:
-            raise Refusal(HTTPStatus.FORBIDDEN, "You are not signed in. The way in is on your career centre's portal.")
+            raise Rejection(
+                HTTPStatus.FORBIDDEN, "You are not signed in. The way in is on your career centre's portal."
+            )
         return self.session.member
 
     def interview(self, interview_id: str) -> Interview:
-        """The member's own interview; any other is a Refusal."""
+        """The member's own interview; any other is a Rejection."""
         if interview := self.members.interview(self.member, int(interview_id)):
             return interview
-        raise Refusal(HTTPStatus.NOT_FOUND, "You have no such interview. Perhaps it was deleted.")
+        raise Rejection(HTTPStatus.NOT_FOUND, "You have no such interview. Perhaps it was deleted.")
 
     def chapter(self) -> Chapter:
-        """The chapter that the query names; any other is a Refusal."""
+        """The chapter that the query names; any other is a Rejection."""
         number = self.request.parameter("chapter")
         if not re.fullmatch(_NUMBER, number):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "A chapter has a number, as in /members/curriculum?chapter=6.")
+            raise Rejection(HTTPStatus.BAD_REQUEST, "A chapter has a number, as in /members/curriculum?chapter=6.")
         if chapter := CHAPTERS.get(int(number)):
             return chapter
-        raise Refusal(HTTPStatus.NOT_FOUND, f"There is no chapter {number}.")
+        raise Rejection(HTTPStatus.NOT_FOUND, f"There is no chapter {number}.")
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,14 @@ class MemberPages:
         """The answer, as a page whatever it is."""
         visit = Visit(request, self.members, self.members.session(request.cookie(COOKIE)))
         try:
-            if request.refusal:
-                raise request.refusal
+            if request.rejection:
+                raise request.rejection
             handler, arguments = find_route(ROUTES, request)
             if request.method == "POST":
                 _check_origin(request)
             return handler(visit, **arguments)
-        except Refusal as refusal:
-            return _refusal_page(visit, refusal)
+        except Rejection as rejection:
+            return _rejection_page(visit, rejection)
 
 
 def log_in(visit: Visit) -> Response:
@@ -94,13 +96,15 @@ def log_in(visit: Visit) -> Response:
     token, sent_to, return_url = (visit.request.parameter(name) for name in ("token", "redirect_to", "return_url"))
     sent_to = sent_to or DASHBOARD
     if not _is_own_path(sent_to):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "redirect_to has to be a path of this site, such as /members/dashboard.")
+        raise Rejection(
+            HTTPStatus.BAD_REQUEST, "redirect_to has to be a path of this site, such as /members/dashboard."
+        )
     if return_url and not _is_web_address(return_url):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "return_url has to be a whole address that begins with http or https.")
+        raise Rejection(HTTPStatus.BAD_REQUEST, "return_url has to be a whole address that begins with http or https.")
     try:
         session = visit.members.log_in(token, sent_to, return_url)
-    except TokenRefused as refused:
-        raise Refusal(HTTPStatus.FORBIDDEN, f"{refused} Go back to your portal and start again there.") from refused
+    except TokenRejected as rejected:
+        raise Rejection(HTTPStatus.FORBIDDEN, f"{rejected} Go back to your portal and start again there.") from rejected
     return redirect(sent_to, (("Set-Cookie", f"{COOKIE}={session.id}; Path=/; HttpOnly; SameSite=Lax"), *HEADERS))
 
 
@@ -159,13 +163,13 @@ def finish_chapter(visit: Visit) -> Response:
 
 def start(visit: Visit) -> Response:
     """Begin an interview with the exercise that was chosen."""
-    unknown = Refusal(HTTPStatus.BAD_REQUEST, "Choose one of the interviews that the dashboard offers.")
+    unknown = Rejection(HTTPStatus.BAD_REQUEST, "Choose one of the interviews that the dashboard offers.")
     return _start(visit, visit.request.form().get("exercise", ""), unknown)
 
 
 def retake(visit: Visit, number: str) -> Response:
     """Begin an interview with the same questions, at once: "This means a new interview will be created"."""
-    return _start(visit, number, Refusal(HTTPStatus.NOT_FOUND, "There is no interview with these questions."))
+    return _start(visit, number, Rejection(HTTPStatus.NOT_FOUND, "There is no interview with these questions."))
 
 
 def interview(visit: Visit, interview_id: str) -> Response:
@@ -224,7 +228,7 @@ ROUTES = (
 )
 
 
-def _start(visit: Visit, number: str, unknown: Refusal) -> Response:
+def _start(visit: Visit, number: str, unknown: Rejection) -> Response:
     member = visit.member
     if not re.fullmatch(_NUMBER, number) or int(number) not in EXERCISES:
         raise unknown
@@ -234,7 +238,7 @@ def _start(visit: Visit, number: str, unknown: Refusal) -> Response:
 def _check_origin(request: Request) -> None:
     """SameSite alone does not do: to a browser, all ports of a machine are one site."""
     if request.header("Origin") != f"http://{request.header('Host')}":
-        raise Refusal(HTTPStatus.FORBIDDEN, "This request did not come from a page of this site.")
+        raise Rejection(HTTPStatus.FORBIDDEN, "This request did not come from a page of this site.")
 
 
 def _is_own_path(target: str) -> bool:
@@ -261,7 +265,7 @@ def _page(
     return page(visit.session, title, content, status, headers, is_arrival=is_arrival)
 
 
-def _refusal_page(visit: Visit, refusal: Refusal) -> Response:
-    headline = HEADLINES.get(refusal.status, refusal.status.phrase)
-    content = fill("refusal", headline=headline, status=str(refusal.status.value), reason=str(refusal.reason))
-    return _page(visit, headline, content, refusal.status, refusal.headers)
+def _rejection_page(visit: Visit, rejection: Rejection) -> Response:
+    headline = HEADLINES.get(rejection.status, rejection.status.phrase)
+    content = fill("rejection", headline=headline, status=str(rejection.status.value), reason=str(rejection.reason))
+    return _page(visit, headline, content, rejection.status, rejection.headers)

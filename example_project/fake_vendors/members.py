@@ -66,7 +66,7 @@ class Session:
     return_url: str
 
 
-class TokenRefused(Exception):
+class TokenRejected(Exception):
     """A token that logs nobody in: it is unknown, or was used, or has expired."""
 
 
@@ -101,15 +101,15 @@ class Members:
         return token
 
     def log_in(self, token: str, sent_to: str, return_url: str) -> Session:
-        """Use up a token; TokenRefused says why it is none."""
+        """Use up a token; TokenRejected says why it is none."""
         with self._lock:
             found = self._tokens.get(token)
             if found is None:
-                raise TokenRefused("This sign-in link is unknown here.")
+                raise TokenRejected("This sign-in link is unknown here.")
             if found.is_used:
-                raise TokenRefused("This sign-in link has been used already, and each works once.")
+                raise TokenRejected("This sign-in link has been used already, and each works once.")
             if found.expires_at <= self.clock():
-                raise TokenRefused("This sign-in link has expired: it is more than 48 hours old.")
+                raise TokenRejected("This sign-in link has expired: it is more than 48 hours old.")
             self._tokens[token] = replace(found, is_used=True)
             session = Session(secrets.token_urlsafe(32), found.member, sent_to, return_url)
             self._sessions[session.id] = session

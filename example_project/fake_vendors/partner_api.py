@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from example_project.fake_vendors.events import interview_object, iso
 from example_project.fake_vendors.members import Interview, Member, Members
 from example_project.fake_vendors.practice import TRACKS, Track
-from example_project.fake_vendors.web import Refusal, Request, Response, Route, find_route
+from example_project.fake_vendors.web import Rejection, Request, Response, Route, find_route
 
 REQUIRED = ("first_name", "last_name", "email")
 LONGEST = 255
@@ -29,27 +29,27 @@ class PartnerApi:
         """The answer, in JSON whatever it is."""
         try:
             self._check_key(request)
-            if request.refusal:
-                raise request.refusal
+            if request.rejection:
+                raise request.rejection
             handler, arguments = find_route(ROUTES, request)
             return handler(self, request, **arguments)
-        except Refusal as refusal:
-            return _error(refusal)
+        except Rejection as rejection:
+            return _error(rejection)
 
     def _check_key(self, request: Request) -> None:
         if not secrets.compare_digest(request.header("Authorization").encode(), self.api_key.encode()):
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "The header Authorization is not an API key, and nothing else.")
+            raise Rejection(HTTPStatus.UNAUTHORIZED, "The header Authorization is not an API key, and nothing else.")
 
     def member(self, partner_id: str) -> Member:
         if member := self.members.find(unquote(partner_id)):
             return member
-        raise Refusal(HTTPStatus.NOT_FOUND, "No user has this partner_id.")
+        raise Rejection(HTTPStatus.NOT_FOUND, "No user has this partner_id.")
 
 
 def create_anonymous(api: PartnerApi, request: Request) -> Response:
     """Create an Anonymous User."""
     if not api.allows_anonymous:
-        raise Refusal(HTTPStatus.FORBIDDEN, "Anonymous users have not been approved for this organization.")
+        raise Rejection(HTTPStatus.FORBIDDEN, "Anonymous users have not been approved for this organization.")
     member = Member(f"anon_{secrets.token_hex(8)}", "Anonymous", "Guest", "", True, api.members.clock())
     api.members.add(member)
     # Its documented reply says false, although "The user object" has true: which endpoint was called is what counts.
@@ -104,9 +104,9 @@ def _fields(request: Request) -> dict[str, Any]:
     try:
         fields = json.loads(request.body)
     except (ValueError, RecursionError) as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from error
+        raise Rejection(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from error
     if not isinstance(fields, dict):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not a JSON object.")
+        raise Rejection(HTTPStatus.BAD_REQUEST, "The body is not a JSON object.")
     return fields
 
 
@@ -127,8 +127,8 @@ def _problem(value: object) -> str:
     return f"is too long (at most {LONGEST} characters)" if len(value) > LONGEST else ""
 
 
-def _invalid(problems: dict[str, list[str]]) -> Refusal:
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, problems)
+def _invalid(problems: dict[str, list[str]]) -> Rejection:
+    return Rejection(HTTPStatus.UNPROCESSABLE_ENTITY, problems)
 
 
 def _user(api: PartnerApi, status: HTTPStatus, member: Member, *, says_anonymous: bool) -> Response:
@@ -165,11 +165,11 @@ def _interview(interview: Interview) -> dict[str, Any]:
     return document
 
 
-def _error(refusal: Refusal) -> Response:
+def _error(rejection: Rejection) -> Response:
     """The documented form; of its types only "validation_error" is known, so the others are named for their status."""
-    invalid = refusal.status == HTTPStatus.UNPROCESSABLE_ENTITY
-    error_type = "validation_error" if invalid else refusal.status.name.lower()
-    return _json(refusal.status, {"error": {"type": error_type, "message": refusal.reason}}, refusal.headers)
+    invalid = rejection.status == HTTPStatus.UNPROCESSABLE_ENTITY
+    error_type = "validation_error" if invalid else rejection.status.name.lower()
+    return _json(rejection.status, {"error": {"type": error_type, "message": rejection.reason}}, rejection.headers)
 
 
 def _json(status: HTTPStatus, document: dict[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> Response:

@@ -1,4 +1,4 @@
-"""Just enough of the web to be a site on: requests, responses, refusals, routes, and a server with a thread each."""
+"""Just enough of the web to be a site on: requests, responses, rejections, routes, and a server with a thread each."""
 
 import re
 import threading
@@ -21,7 +21,7 @@ DRAINED = 16 * 1024 * 1024
 Headers = tuple[tuple[str, str], ...]
 
 
-class Refusal(Exception):
+class Rejection(Exception):
     """The answer to a request that is not granted: its status, and why, in words or for each field."""
 
     def __init__(self, status: HTTPStatus, reason: str | Mapping[str, list[str]], headers: Headers = ()) -> None:
@@ -33,14 +33,14 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks; ``path`` is as it was sent, percent-encoded. ``refusal`` is set where its body cannot do."""
+    """What a client asks; ``path`` is as it was sent, percent-encoded. ``rejection`` is set if its body is unusable."""
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
     body: bytes
-    refusal: Refusal | None
+    rejection: Rejection | None
 
     @property
     def target(self) -> str:
@@ -96,15 +96,15 @@ class Route:
 
 
 def find_route(routes: Iterable[Route], request: Request) -> tuple[Callable[..., Response], dict[str, Any]]:
-    """The handler for a request and its arguments; the Refusal says whether the path or the method is wrong."""
+    """The handler for a request and its arguments; the Rejection says whether the path or the method is wrong."""
     matching = [(route, match) for route in routes if (match := re.fullmatch(route.pattern, request.path))]
     for route, match in matching:
         if route.method == request.method:
             return route.handler, match.groupdict()
     if not matching:
-        raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+        raise Rejection(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
     allowed = ", ".join(sorted({route.method for route, _ in matching}))
-    raise Refusal(
+    raise Rejection(
         HTTPStatus.METHOD_NOT_ALLOWED, f"This address takes {allowed}, not {request.method}.", (("Allow", allowed),)
     )
 
@@ -155,7 +155,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     """Has no words for a client that went away in the middle of a request."""
 
     daemon_threads = True
-    #: Python has had it on in one release, and then a taken port is not refused.
+    #: Python has had it on in one release, and then a taken port is not rejected.
     allow_reuse_port = False
     request_queue_size = 64
 
@@ -168,28 +168,28 @@ def _request(environ: WSGIEnvironment) -> Request:
     headers = {name.removeprefix("HTTP_"): value for name, value in environ.items() if name.startswith("HTTP_")}
     headers["CONTENT_TYPE"] = environ.get("CONTENT_TYPE", "")
     try:
-        body, refusal = _body(environ), None
-    except Refusal as refused:
-        body, refusal = b"", refused
-    return Request(environ["REQUEST_METHOD"], path, query, headers, body, refusal)
+        body, rejection = _body(environ), None
+    except Rejection as rejected:
+        body, rejection = b"", rejected
+    return Request(environ["REQUEST_METHOD"], path, query, headers, body, rejection)
 
 
 def _body(environ: WSGIEnvironment) -> bytes:
     if "HTTP_TRANSFER_ENCODING" in environ:
-        raise Refusal(HTTPStatus.LENGTH_REQUIRED, "A body is taken with its Content-Length only.")
+        raise Rejection(HTTPStatus.LENGTH_REQUIRED, "A body is taken with its Content-Length only.")
     stated = environ.get("CONTENT_LENGTH") or "0"
     if not (stated.isascii() and stated.isdigit() and len(stated) < 20):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "The Content-Length is not a number.")
+        raise Rejection(HTTPStatus.BAD_REQUEST, "The Content-Length is not a number.")
     length = int(stated)
     try:
         if length > BODY_LIMIT:
             _drain(environ["wsgi.input"].read, length)
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body has at most {BODY_LIMIT} bytes.")
+            raise Rejection(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body has at most {BODY_LIMIT} bytes.")
         body: bytes = environ["wsgi.input"].read(length)
     except TimeoutError as error:
-        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.") from error
+        raise Rejection(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.") from error
     if len(body) < length:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is shorter than its Content-Length.")
+        raise Rejection(HTTPStatus.BAD_REQUEST, "The body is shorter than its Content-Length.")
     return body
 
 

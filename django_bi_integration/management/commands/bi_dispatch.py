@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.management.base import CommandWithExamples
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.webhooks.dispatch import dispatch_pending
 
 
 def _seconds(text: str) -> float:

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from django.core.management.base import CommandError
 
-from django_bi_integration.doctor import examine
-from django_bi_integration.findings import Finding, Level
 from django_bi_integration.management.base import CommandWithExamples
+from django_bi_integration.operations.doctor import examine
+from django_bi_integration.operations.findings import Finding, Level
 
 
 class Command(CommandWithExamples):

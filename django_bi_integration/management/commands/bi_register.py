@@ -59,9 +59,9 @@ webhook is made there (your name, then "API Settings"): register without --key f
             raise CommandError("\n".join(error.messages)) from error
         path = self._path(registration)
         registration.save(force_insert=True)
-        if not registration.has_proof:
+        if not registration.has_credentials:
             missing = "a key or an allowlist" if sends_key else "an allowlist"
-            self._warn(f"It refuses everything until it has {missing}: add one in the admin.")
+            self._warn(f"It rejects everything until it has {missing}: add one in the admin.")
         self.stdout.write(json.dumps({"id": str(registration.pk), "path": path}))
 
     def _path(self, registration: WebhookRegistration) -> str:

@@ -212,7 +212,7 @@ The story begins when you open the portal, or in {PATIENCE} seconds.
         last = attempts[-1]
         answer = f"{last.status or last.error} {last.seconds * 1000:4.0f} ms"
         # Stale or not is decided by what was dispatched before: the next event waits for this one.
-        outcome = "refused" if step.is_refused and not last.delivered else self._outcome(step)
+        outcome = "rejected" if step.is_rejected and not last.delivered else self._outcome(step)
         self.stdout.write(f"{timezone.localtime():%H:%M:%S}  {step.text:<54} {answer} -> {outcome}")
 
     def _outcome(self, step: Step) -> str:

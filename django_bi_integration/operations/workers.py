@@ -10,10 +10,10 @@ from celery import Celery
 from celery.app.control import Inspect
 from celery.exceptions import QueueNotFound
 
-from django_bi_integration.findings import Finding, Level, within
+from django_bi_integration.dispatch.notify import TASK, notifier
+from django_bi_integration.operations.findings import Finding, Level, within
 from django_bi_integration.schedule import EXPIRES
 from django_bi_integration.tasks import CLOCK
-from django_bi_integration.webhooks.wake_up import TASK, publisher
 
 #: Seconds that all questions to the broker may take, and that workers have to answer one.
 BROKER_PATIENCE = 5.0
@@ -38,9 +38,9 @@ class Worker:
 
 def workers() -> Iterator[Finding]:
     """Ask the broker and every worker on it."""
-    if not publisher.has_app:
+    if not notifier.has_app:
         return  # a system check says so
-    app = publisher.celery
+    app = notifier.celery
     try:
         queues = _queues(app)
     except QueueNotFound as error:

@@ -28,7 +28,7 @@ from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, ResolverMatch, get_script_prefix
 
 from django_bi_integration.paths import REMEDY, own_path
-from django_bi_integration.views.webhook import PROBE_ID, WebhookView
+from django_bi_integration.webhooks.views import PROBE_ID, WebhookView
 
 #: Any outsider's address (RFC 5737): what lets only one's own machines pass shall show.
 SENDER = "192.0.2.1"
@@ -37,7 +37,7 @@ BODY = b"{}"
 REACHED = "django_bi_integration.reached"
 #: Another one, which tells the stand-in for it what to answer.
 STATUS = "django_bi_integration.status"
-#: What our view says of a delivery that is not stored: it is refused, or the database is away.
+#: What our view says of a delivery that is not stored: it is rejected, or the database is away.
 NOT_STORED = (403, 503)
 
 

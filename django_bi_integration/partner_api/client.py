@@ -29,7 +29,7 @@ from django_bi_integration.conf import settings
 from django_bi_integration.events import Interview
 from django_bi_integration.exceptions import (
     InvalidAttributes,
-    KeyRefused,
+    KeyRejected,
     PartnerAPIError,
     RateLimited,
     TemporaryFailure,
@@ -37,8 +37,9 @@ from django_bi_integration.exceptions import (
     UnexpectedAnswer,
     UnknownUser,
 )
+from django_bi_integration.json_body import read_object
 from django_bi_integration.keys import checked_key
-from django_bi_integration.text import clean, read_object
+from django_bi_integration.text import clean
 from django_bi_integration.vendors.base import as_flag, as_mapping, as_moment, as_text
 from django_bi_integration.vendors.big_interview import read_interview
 
@@ -99,7 +100,7 @@ class PartnerClient:
     ``on_key_answer`` is called with each answer that says whether the API accepts the key: True or False.
     Raises ValueError for a key that is blank or could not be sent in a header.
 
-    Every method raises a PartnerAPIError: KeyRefused, UnknownUser, InvalidAttributes, RateLimited, Unavailable or
+    Every method raises a PartnerAPIError: KeyRejected, UnknownUser, InvalidAttributes, RateLimited, Unavailable or
     UnexpectedAnswer. Redirects are not followed.
     """
 
@@ -159,7 +160,7 @@ class PartnerClient:
     def check_key(self) -> None:
         """Find out whether the API takes the key, by asking for a user whom there cannot be.
 
-        Raises KeyRefused where it does not, and any other PartnerAPIError where that cannot be told.
+        Raises KeyRejected where it does not, and any other PartnerAPIError where that cannot be told.
         """
         with suppress(UnknownUser):
             self.tracks("django-bi-integration-key-check")
@@ -172,9 +173,9 @@ class PartnerClient:
         for number in count(1):
             try:
                 answer = _understand(*self._exchange(method, path, details, deadline), self._auth)
-            except KeyRefused as refusal:
+            except KeyRejected as rejection:
                 # A 403 for an anonymous user may mean that Big Interview has not approved of such users.
-                if path != ANONYMOUS or refusal.status == 401:
+                if path != ANONYMOUS or rejection.status == 401:
                     self._on_key_answer(False)
                 raise
             except (UnknownUser, InvalidAttributes):
@@ -378,7 +379,7 @@ def _failure(response: requests.Response, error: Mapping[str, Any], auth: _BareK
     said = clean(said, 500) or _quoted(message, auth, 500)
     told = f"The Partner API answered {status}" + (f": {said}" if said else ".")
     if status in (401, 403):
-        return KeyRefused(told, status=status)
+        return KeyRejected(told, status=status)
     if status == 404 and "html" in response.headers.get("Content-Type", ""):
         return UnexpectedAnswer(
             "There is a web page where the Partner API should be: is the subdomain right?", status=404
@@ -395,7 +396,7 @@ def _failure(response: requests.Response, error: Mapping[str, Any], auth: _BareK
 
 
 def _quoted(value: object, auth: _BareKey, length: int) -> str:
-    """What the API says, as it may be told: it may quote the key that it refuses."""
+    """What the API says, as it may be told: it may quote the key that it rejects."""
     return clean((as_text(value) or "").replace(auth.key, "***"), length)
 
 

@@ -12,8 +12,8 @@ from django.utils import timezone
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import LaunchInProgress, SharedPartnerID
 from django_bi_integration.models import SSOSession
-from django_bi_integration.people import belongs_to_another
-from django_bi_integration.webhooks.conflicts import despite_conflicts
+from django_bi_integration.transactions import retry_on_conflict
+from django_bi_integration.users import belongs_to_another
 
 #: For so long a second launch of the same user at the same account is taken for the same click.
 DOUBLE_CLICK = timedelta(seconds=3)
@@ -27,9 +27,9 @@ def begin(session: SSOSession) -> None:
     """Store the session, as the only one of its user at its account for a while; raises LaunchInProgress."""
     session.in_progress = _user_at_account(session)
     for tries_left in reversed(range(TRIES)):
-        despite_conflicts(lambda: _release(session.in_progress))
+        retry_on_conflict(lambda: _release(session.in_progress))
         try:
-            despite_conflicts(lambda: _insert(session))
+            retry_on_conflict(lambda: _insert(session))
         except IntegrityError:
             if SSOSession.objects.filter(in_progress=session.in_progress).exists():
                 raise LaunchInProgress("A launch has just been started.") from None
@@ -50,7 +50,7 @@ def note(session: SSOSession, **changes: Any) -> None:
     told = {name: getattr(session, name) for name in ("partner_id", "redirect_to", "token_expires_at")}
     for name, value in changes.items():
         setattr(session, name, value)
-    despite_conflicts(lambda: _update(session, {**told, **changes}))
+    retry_on_conflict(lambda: _update(session, {**told, **changes}))
 
 
 @transaction.atomic
@@ -119,7 +119,7 @@ def record_failure(session: SSOSession, kind: str, text: str) -> SSOSession:
     for _ in range(TRIES):
         if earlier := _count_again(key, text):
             if not session._state.adding:
-                despite_conflicts(SSOSession.objects.filter(pk=session.pk).delete)
+                retry_on_conflict(SSOSession.objects.filter(pk=session.pk).delete)
             return earlier
         try:
             _store_failure(session, status=Status.FAILED, error=text, failure_key=key, failures=1, last_failed_at=now)
@@ -131,7 +131,7 @@ def record_failure(session: SSOSession, kind: str, text: str) -> SSOSession:
 
 def _count_again(key: str, text: str) -> SSOSession | None:
     rows = SSOSession.objects.filter(failure_key=key)
-    despite_conflicts(lambda: rows.update(failures=F("failures") + 1, last_failed_at=timezone.now(), error=text))
+    retry_on_conflict(lambda: rows.update(failures=F("failures") + 1, last_failed_at=timezone.now(), error=text))
     return rows.first()
 
 
@@ -142,4 +142,4 @@ def _store_failure(session: SSOSession, **failure: Any) -> None:
     for name, value in failure.items():
         setattr(session, name, value)
     session.in_progress = None
-    despite_conflicts(lambda: _insert(session))
+    retry_on_conflict(lambda: _insert(session))

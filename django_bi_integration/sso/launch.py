@@ -28,16 +28,16 @@ from django_bi_integration.exceptions import (
     NotAllowed,
     TooManyLaunches,
 )
-from django_bi_integration.launches import begin, check_is_sole_owner, note, record_failure
-from django_bi_integration.limits import limit_visitors, slot
 from django_bi_integration.models import BigInterviewAccount, SSOSession
 from django_bi_integration.models.account import LABEL
 from django_bi_integration.paths import own_path
-from django_bi_integration.people import details_of, partner_id_of
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
-from django_bi_integration.targets import check_path, check_return_url, destination, leads_into_sign_on
+from django_bi_integration.sso.destinations import check_path, check_return_url, destination, leads_into_sign_on
+from django_bi_integration.sso.limits import limit_visitors, slot
+from django_bi_integration.sso.records import begin, check_is_sole_owner, note, record_failure
 from django_bi_integration.text import clean, in_plane
-from django_bi_integration.webhooks.conflicts import despite_conflicts
+from django_bi_integration.transactions import retry_on_conflict
+from django_bi_integration.users import details_of, partner_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def come_back(session: SSOSession) -> str:
     """Record the first return of a launch, and say where to go on to."""
     now = timezone.now()
     returning = SSOSession.objects.filter(pk=session.pk, status=Status.REDIRECTED)
-    if despite_conflicts(lambda: returning.update(status=Status.RETURNED, returned_at=now, in_progress=None)):
+    if retry_on_conflict(lambda: returning.update(status=Status.RETURNED, returned_at=now, in_progress=None)):
         session.status, session.returned_at = Status.RETURNED, now
         sso_returned.send_robust(SSOSession, session=session)
     if session.return_url:

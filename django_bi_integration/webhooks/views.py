@@ -21,19 +21,20 @@ from rest_framework.views import APIView, exception_handler
 from django_bi_integration.conf import settings
 from django_bi_integration.models import WebhookRegistration
 from django_bi_integration.models.registration import RegistrationChanged
-from django_bi_integration.models.statements import error_number
+from django_bi_integration.sql import error_number
 from django_bi_integration.text import end_of
-from django_bi_integration.webhooks import refusals
+from django_bi_integration.webhooks import rejections
 from django_bi_integration.webhooks.authentication import FromAllowedNetwork, RegistrationKey, find_registration, prove
 from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
 from django_bi_integration.webhooks.receive import receive
+from django_bi_integration.webhooks.rejection_counter import Kind, Source, rejection_counter
 from django_bi_integration.webhooks.self_report import report_for
 
 logger = logging.getLogger(__name__)
 
 STORED = b'{"status":"stored"}'
 
-#: An id that no registration has. ``bi_doctor`` posts to it: it is refused like any unknown one, and not counted. With
+#: An id that no registration has. ``bi_doctor`` posts to it: it is rejected like any unknown one, and not counted. With
 #: a signed token, the answer also reports the address that this process sees, and whether it notifies workers.
 PROBE_ID = UUID(int=0)
 
@@ -88,7 +89,7 @@ class WebhookView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method != "POST":
-            raise refusals.WrongMethod
+            raise rejections.WrongMethod
         super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, registration_id: UUID) -> HttpResponse:
@@ -98,14 +99,14 @@ class WebhookView(APIView):
         except RegistrationChanged:
             self._prove_anew(request)
             receive(self.registration, body)
-        except refusals.Refused:
-            if self.is_recalled:  # it refuses for a reason of its own where it is not so any more
+        except rejections.Rejected:
+            if self.is_recalled:  # it rejects for a reason of its own where it is not so any more
                 self._prove_anew(request)
             raise
         return HttpResponse(STORED, content_type="application/json")
 
     def _prove_anew(self, request: Request) -> None:
-        del self.registration  # where it is gone, the refusal is counted without it
+        del self.registration  # where it is gone, the rejection is counted without it
         self.registration = find_registration(self.kwargs["registration_id"])
         prove(self.registration, request)
 
@@ -116,7 +117,7 @@ class WebhookView(APIView):
             exc = StorageUnavailable()
         if self.kwargs["registration_id"] == PROBE_ID:
             return self._with_report(super().handle_exception(exc))
-        if isinstance(exc, refusals.Refused):
+        if isinstance(exc, rejections.Rejected):
             self._count(exc)
         return super().handle_exception(exc)
 
@@ -130,14 +131,14 @@ class WebhookView(APIView):
     def get_exception_handler(self) -> Callable[..., Response | None]:
         return exception_handler
 
-    def _count(self, refusal: refusals.Refused) -> None:
+    def _count(self, rejection: rejections.Rejected) -> None:
         registration = getattr(self, "registration", None)
-        source = refusals.Source(
-            refusals.Kind(registration and registration.pk, refusal.reason),
+        source = Source(
+            Kind(registration and registration.pk, rejection.reason),
             address=str(client_address(self.request) or ""),
             peer=end_of(peer(self.request), 64),
         )
-        refusals.tally.add(source, end_of(forwarded_for(self.request), 200))
+        rejection_counter.add(source, end_of(forwarded_for(self.request), 200))
 
 
 def read_body(request: Request) -> bytes:
@@ -149,13 +150,13 @@ def read_body(request: Request) -> bytes:
     most: int = settings.MAX_BODY_BYTES
     # As a float: Python reads no whole number of 5,000 digits.
     if length.isdecimal() and float(length) > most:
-        raise refusals.TooLarge
+        raise rejections.TooLarge
     try:
         body = request.read(most + 1)
     except UnreadablePostError as error:
-        raise refusals.NotAnObject from error
+        raise rejections.NotAnObject from error
     if len(body) > most:
-        raise refusals.TooLarge
+        raise rejections.TooLarge
     if not body and not length:
-        raise refusals.LengthRequired
+        raise rejections.LengthRequired
     return body

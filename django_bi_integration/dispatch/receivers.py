@@ -20,22 +20,22 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from django_bi_integration.conf import settings
+from django_bi_integration.dispatch.async_receivers import wait_for
+from django_bi_integration.dispatch.final_errors import remedy_for
+from django_bi_integration.dispatch.isolation import restored, separate_context
 from django_bi_integration.events import EventData
 from django_bi_integration.exceptions import GiveUp, RetryLater
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.signals import BY_EVENT_TYPE, event_received
 from django_bi_integration.text import clean
-from django_bi_integration.webhooks.conflicts import is_conflict
-from django_bi_integration.webhooks.coroutines import wait_for
-from django_bi_integration.webhooks.final_errors import remedy_for
-from django_bi_integration.webhooks.isolation import restored, separate_context
+from django_bi_integration.transactions import is_conflict
 
 logger = logging.getLogger(__name__)
 
 #: The longest wait that a receiver may ask for: no calendar is as long as a timedelta.
 LONGEST_WAIT = timedelta(days=365)
 #: How many workers a receiver may take down with it before it is failed.
-MAX_DEATHS = 3
+MAX_CRASHES = 3
 #: How many milliseconds each receiver took the last time, with what it left for after the commit.
 _last_ms: dict[str, float] = {}
 
@@ -52,7 +52,7 @@ class Outcome:
 
     status: Status = "new"
     attempts: int = 0
-    deaths: int = 0
+    crashes: int = 0
     duration_ms: float | None = None
     error: str = ""
     traceback: str = ""
@@ -149,16 +149,16 @@ def run(receiver: Receiver, event: ReceivedEvent, data: EventData | None, before
             has_run = True
             if error is not None:
                 transaction.set_rollback(True)
-    except DatabaseFailure as refusal:
+    except DatabaseFailure as rejection:
         # PostgreSQL keeps nothing after any query that failed, and says so here where the receiver went on. All that
         # the receiver wrote is rolled back then, and the transaction as well as before.
-        if not has_run or connection.needs_rollback or connection.closed_in_transaction or is_conflict(refusal):
+        if not has_run or connection.needs_rollback or connection.closed_in_transaction or is_conflict(rejection):
             raise
-        error = _went_on(refusal)
+        error = _went_on(rejection)
     duration_ms = _last_ms[receiver.name] = _ms_since(started)
     if len(connection.run_on_commit) > callbacks:
         _watch_callbacks(receiver, callbacks, duration_ms, context)
-    attempt = Outcome(attempts=before.attempts + 1, deaths=before.deaths, duration_ms=duration_ms)
+    attempt = Outcome(attempts=before.attempts + 1, crashes=before.crashes, duration_ms=duration_ms)
     if error is None:
         return replace(attempt, status="done")
     outcome = failure(attempt, error, receiver)

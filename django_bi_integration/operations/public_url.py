@@ -9,12 +9,12 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from django.urls import NoReverseMatch
 
-from django_bi_integration.client import NoRedirectSession
-from django_bi_integration.findings import Finding, Level, within
-from django_bi_integration.probe import BODY, webhook_path
+from django_bi_integration.operations.findings import Finding, Level, within
+from django_bi_integration.operations.middleware import BODY, webhook_path
+from django_bi_integration.partner_api.client import NoRedirectSession
 from django_bi_integration.text import end_of
 from django_bi_integration.webhooks.receive import parse
-from django_bi_integration.webhooks.refusals import NotAnObject, UnknownURL
+from django_bi_integration.webhooks.rejections import NotAnObject, UnknownURL
 
 #: Seconds that Innovative Educators waits for an answer ("Integration Details"); Big Interview waits 30.
 PATIENCE = 15.0

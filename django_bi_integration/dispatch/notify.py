@@ -31,7 +31,7 @@ TASK = "django_bi_integration.dispatch"
 FREEZING_PLATFORMS = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE")
 
 
-class Publisher:
+class Notifier:
     """Publishes wake-ups from one thread of this process, started when first asked."""
 
     #: Seconds between two wake-ups of a process: what is asked for in between is one wake-up, at their end.
@@ -183,9 +183,9 @@ def _told(error: Exception) -> str:
     return kind if isinstance(error, ValueError) else f"{kind}: {error}"
 
 
-publisher = Publisher()
+notifier = Notifier()
 
 
-def wake_up() -> None:
+def notify_worker() -> None:
     """Ask a worker to dispatch what waits."""
-    publisher.ask()
+    notifier.ask()

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cached_property, partial
+from functools import partial
 from itertools import accumulate, takewhile
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -23,19 +23,17 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from django_bi_integration.conf import settings
-from django_bi_integration.events import EventData
+from django_bi_integration.dispatch import receivers
+from django_bi_integration.dispatch.receivers import MAX_CRASHES, Outcome, Receiver
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.models.event import CLAIMED
 from django_bi_integration.text import in_plane
-from django_bi_integration.webhooks import receivers
-from django_bi_integration.webhooks.conflicts import (
-    despite_conflicts,
+from django_bi_integration.transactions import (
     is_conflict,
     is_in_callers_transaction,
-    writing,
+    retry_on_conflict,
+    write_transaction,
 )
-from django_bi_integration.webhooks.receive import data_of
-from django_bi_integration.webhooks.receivers import MAX_DEATHS, Outcome, Receiver
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +112,7 @@ def dispatch_pending(*, seconds: float | None = None, horizon: Horizon | None = 
     end = math.inf if seconds is None else time.monotonic() + seconds
     ended: Counter[str] = Counter()
     size = BATCH // 4
-    while events := despite_conflicts(partial(claim, size, horizon)):
+    while events := retry_on_conflict(partial(claim, size, horizon)):
         started = time.monotonic()
         ended += _dispatch_claimed(events, until=min(end, started + settings.LEASE_SECONDS / 3))
         if time.monotonic() >= end:
@@ -184,7 +182,7 @@ def _first(found: QuerySet[ReceivedEvent], size: int) -> list[Head]:
 
 def _claim(heads: list[Head], now: datetime) -> list[ReceivedEvent]:
     """Claim ``heads``, the events that have waited longest, and their objects' others, where no worker is at them."""
-    with writing():
+    with write_transaction():
         keys = _free_objects({head.object_key for head in heads if head.object_key}, now)
         heads = [head for head in heads if not head.object_key or head.object_key in keys]
         if events := _one_at_most_unfinished(_in_vendor_order(heads, now)):
@@ -280,7 +278,7 @@ def release(events: Sequence[ReceivedEvent]) -> None:
     """Give back what is left of a claim, as if it had not been claimed: each keeps its place in the queue."""
     for event in events:
         claimed = ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim)
-        despite_conflicts(partial(claimed.update, **event.before_claim))
+        retry_on_conflict(partial(claimed.update, **event.before_claim))
 
 
 def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
@@ -324,7 +322,7 @@ def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
 
 
 def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
-    if event.interruptions >= settings.MAX_ATTEMPTS * (MAX_DEATHS + 1):
+    if event.interruptions >= settings.MAX_ATTEMPTS * (MAX_CRASHES + 1):
         return _set_aside(event)
     try:
         if not event.was_unfinished:
@@ -356,7 +354,7 @@ def _set_aside(event: ReceivedEvent) -> str:
     reason = f"No worker lived to finish any of the last {event.interruptions} attempts."
     claimed = ReceivedEvent.objects.filter(pk=event.pk, claim=event.claim)
     ended = {"status": Status.FAILED, "claim": None, "next_attempt_at": None, "interruptions": 0}
-    despite_conflicts(partial(claimed.update, last_error=reason, **ended))
+    retry_on_conflict(partial(claimed.update, last_error=reason, **ended))
     return Status.FAILED
 
 
@@ -365,7 +363,7 @@ def _together(works: "Sequence[_Work]", until: float) -> list[str]:
     transaction."""
     before = [vars(work.event).copy() for work in works]
     try:
-        with writing():
+        with write_transaction():
             states = _States([work.event for work in works])
             commit_at = min(until, time.monotonic() + COMMIT_MS / 1000)
             ran: list[_Work] = []
@@ -375,7 +373,7 @@ def _together(works: "Sequence[_Work]", until: float) -> list[str]:
                 if time.monotonic() >= commit_at:
                     break
             _settle(ran)
-            states.save()  # not before: MariaDB refuses a reference to an event that was deleted meanwhile
+            states.save()  # not before: MariaDB rejects a reference to an event that was deleted meanwhile
     except BaseException:
         for work, attributes in zip(works, before, strict=True):
             work.event.__dict__ = attributes
@@ -436,10 +434,6 @@ class _Work:
         # It takes its place in the order with its first dispatch: a retry may come after a newer one.
         self.has_its_place = bool(self.outcomes)
 
-    @cached_property
-    def data(self) -> EventData | None:
-        return data_of(self.event)
-
     def one_by_one(self, until: float) -> str:
         """Run each receiver in its own transaction, which is run again after a conflict with another one.
 
@@ -452,16 +446,16 @@ class _Work:
                 self._alone(receiver, until)
                 if time.monotonic() >= until:
                     break
-            despite_conflicts(self._settle_alone)
+            retry_on_conflict(self._settle_alone)
         except DatabaseFailure as error:
             if not is_conflict(error) or is_in_callers_transaction():
                 raise
             logger.warning("event %s: its transactions conflict with others; it is tried again later", self.event.pk)
-            despite_conflicts(self._postpone)
+            retry_on_conflict(self._postpone)
         return self.event.status
 
     def _settle_alone(self) -> None:
-        with writing():
+        with write_transaction():
             _States([self.event])
             _settle([self])
 
@@ -475,7 +469,7 @@ class _Work:
     def _alone(self, receiver: Receiver, until: float) -> None:
         unmarked = self._before(receiver)
         try:
-            if despite_conflicts(partial(self._mark_started, receiver, unmarked)):
+            if retry_on_conflict(partial(self._mark_started, receiver, unmarked)):
                 self._run_alone(receiver, until)
         except DatabaseFailure:
             # If it is a conflict, it is no sign of a worker that died. Other errors end this task.
@@ -485,15 +479,15 @@ class _Work:
     def _run_alone(self, receiver: Receiver, until: float) -> None:
         before = self._before(receiver)
         try:
-            despite_conflicts(partial(self._keep, receiver), until=until)
+            retry_on_conflict(partial(self._keep, receiver), until=until)
         except (DatabaseFailure, TransactionLost) as error:
             if is_conflict(error):
                 raise
             _reconnect_after(error)
-            despite_conflicts(partial(self._keep_failure, receiver, before, error))
+            retry_on_conflict(partial(self._keep_failure, receiver, before, error))
 
     def _keep_failure(self, receiver: Receiver, before: Outcome, error: Exception) -> None:
-        with writing():
+        with write_transaction():
             _States([self.event])  # a lost connection may still be committing
             self.outcomes = receivers.load(ReceivedEvent.objects.only("receiver_results").get(pk=self.event.pk))
             if self._before(receiver) == before:  # else it was committed, and only the answer was lost
@@ -505,11 +499,11 @@ class _Work:
         """Commit that ``receiver`` is about to run; False where it was about to too often."""
         if before.status != "started":
             started = Outcome(status="started", attempts=before.attempts)
-        elif before.deaths + 1 < MAX_DEATHS:
-            started = Outcome(status="started", attempts=before.attempts, deaths=before.deaths + 1)
+        elif before.crashes + 1 < MAX_CRASHES:
+            started = Outcome(status="started", attempts=before.attempts, crashes=before.crashes + 1)
         else:
-            reason = f"The worker died {MAX_DEATHS} times while this receiver ran."
-            started = Outcome(status="failed", attempts=MAX_DEATHS, deaths=MAX_DEATHS, error=reason)
+            reason = f"The worker died {MAX_CRASHES} times while this receiver ran."
+            started = Outcome(status="failed", attempts=MAX_CRASHES, crashes=MAX_CRASHES, error=reason)
         self.outcomes[receiver.name] = started
         self._keep()
         return not started.has_ended
@@ -521,7 +515,7 @@ class _Work:
         """
         outcomes, attributes = self.outcomes.copy(), vars(self.event).copy()
         try:
-            with writing():
+            with write_transaction():
                 states = _States([self.event])
                 self.run(run, states)
                 kept = ReceivedEvent.objects.filter(pk=self.event.pk, claim=self.event.claim).update(
@@ -541,7 +535,7 @@ class _Work:
         object."""
         event = self.event
         state = states.of(event)
-        event.is_stale = state is not None and state.has_passed(event)
+        event.is_stale = state is not None and state.supersedes(event)
         self.is_running = True
         for receiver in run:
             self._run(receiver)
@@ -549,7 +543,7 @@ class _Work:
                 break
         self.is_running = False
         if state is not None and not event.is_stale and not self.has_its_place:
-            state.take_in(event, self.data)
+            state.apply(event, self.event.data)
             states.changed(state)
 
     def _run(self, receiver: Receiver) -> None:
@@ -557,7 +551,7 @@ class _Work:
             self.outcomes[receiver.name] = Outcome(status="skipped")
             return
         depth = len(connection.savepoint_ids)
-        outcome = receivers.run(receiver, self.event, self.data, self._before(receiver))
+        outcome = receivers.run(receiver, self.event, self.event.data, self._before(receiver))
         self.outcomes[receiver.name] = outcome
         is_left_open = len(connection.savepoint_ids) != depth
         if is_left_open or connection.needs_rollback or connection.closed_in_transaction:

@@ -7,12 +7,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from django_bi_integration.dispatch import receivers
+from django_bi_integration.dispatch.notify import notify_worker
+from django_bi_integration.dispatch.receivers import Outcome
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.models.statements import Update, fields_of
-from django_bi_integration.webhooks import receivers
-from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
-from django_bi_integration.webhooks.receivers import Outcome
-from django_bi_integration.webhooks.wake_up import wake_up
+from django_bi_integration.sql import Update, fields_of
+from django_bi_integration.transactions import retry_on_conflict, write_transaction
 
 #: Events in one transaction.
 BATCH = 200
@@ -29,13 +29,13 @@ def retry_failed(events: QuerySet[ReceivedEvent], *, record: Record | None = Non
     """
     failed = sorted(events.filter(status=Status.FAILED).order_by().values_list("pk", flat=True))
     batches = [failed[start : start + BATCH] for start in range(0, len(failed), BATCH)]
-    count = sum(despite_conflicts(partial(_retry, batch, record)) for batch in batches)
-    transaction.on_commit(wake_up, robust=True)
+    count = sum(retry_on_conflict(partial(_retry, batch, record)) for batch in batches)
+    transaction.on_commit(notify_worker, robust=True)
     return count
 
 
 def _retry(pks: list[int], record: Record | None) -> int:
-    with writing():
+    with write_transaction():
         # Not the caller's queryset, which may join the registrations: locked, they would keep deliveries waiting.
         rows = ReceivedEvent.objects.filter(pk__in=pks, status=Status.FAILED).defer("body", "conflicting_body")
         failed = list(rows.order_by("pk").select_for_update())

@@ -31,10 +31,10 @@ from django_bi_integration.exceptions import (
     TooManyLaunches,
     TooManyVisits,
 )
-from django_bi_integration.launches import DOUBLE_CLICK
+from django_bi_integration.json_body import read_object
 from django_bi_integration.models import SSOSession
 from django_bi_integration.sso import Launch
-from django_bi_integration.text import read_object
+from django_bi_integration.sso.records import DOUBLE_CLICK
 
 #: What each failure answers; the rest is 502, as of a gateway whose other side does not do its part.
 STATUSES: Mapping[type[BIIntegrationError], int] = {

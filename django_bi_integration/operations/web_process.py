@@ -8,10 +8,10 @@ from urllib.parse import urljoin
 
 import requests
 
-from django_bi_integration.addresses import read_address
-from django_bi_integration.findings import Finding, Level, within
-from django_bi_integration.probe import webhook_path
-from django_bi_integration.public_url import PATIENCE, post, report_in
+from django_bi_integration.networks import read_address
+from django_bi_integration.operations.findings import Finding, Level, within
+from django_bi_integration.operations.middleware import webhook_path
+from django_bi_integration.operations.public_url import PATIENCE, post, report_in
 from django_bi_integration.webhooks.self_report import HEADER, VALID_SECONDS, make_token, read_report
 
 #: Addresses that no request comes from (RFC 5737).

@@ -206,7 +206,7 @@ def _goes_as_it_is(field: "models.Field[Any, Any]") -> bool:
 
 
 def _type_of_any_length(field: "models.Field[Any, Any]") -> str:
-    """The column's type for a cast: to varchar(20), one would cut what is longer, which the column itself refuses."""
+    """The column's type for a cast: to varchar(20), one would cut what is longer, which the column itself rejects."""
     return (field.cast_db_type(connection) or "").partition("(")[0]
 
 

@@ -1,4 +1,4 @@
-"""Refusal: how often, why and from where deliveries were turned away; counts, never their content."""
+"""Rejection: how often, why and from where deliveries were turned away; counts, never their content."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -6,12 +6,12 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
 
-#: How many characters of the hops are shown where there is a row for each refusal.
+#: How many characters of the hops are shown where there is a row for each rejection.
 WIDTH = 60
 
 
-class Refusal(models.Model):
-    """A number of refused requests with the same registration, reason, address and peer.
+class Rejection(models.Model):
+    """A number of rejected requests with the same registration, reason, address and peer.
 
     A web process writes at most one batch of these in a while. The number of addresses that it distinguishes is
     bounded, and so is the number of rows for each registration and reason: a flood of rejected requests can neither
@@ -21,7 +21,7 @@ class Refusal(models.Model):
     class Reason(models.TextChoices):
         UNKNOWN_URL = "unknown_url", _("no such registration")
         INACTIVE = "inactive", _("registration is inactive")
-        NO_PROOF = "no_proof", _("registration has neither key nor allowlist")
+        NO_CREDENTIALS = "no_credentials", _("registration has neither key nor allowlist")
         KEY_MISSING = "key_missing", _("key is missing")
         KEY_WRONG = "key_wrong", _("key is wrong")
         ADDRESS = "address", _("address is not allowed")
@@ -36,7 +36,7 @@ class Refusal(models.Model):
         blank=True,
         on_delete=models.CASCADE,
         db_index=False,  # the index below begins with it
-        related_name="refusals",
+        related_name="rejections",
         verbose_name=_("registration"),
     )
     reason = models.CharField(_("reason"), max_length=20, choices=Reason)
@@ -63,11 +63,11 @@ class Refusal(models.Model):
 
     class Meta:
         base_manager_name = "objects"
-        verbose_name = _("refusal")
-        verbose_name_plural = _("refusals")
+        verbose_name = _("rejection")
+        verbose_name_plural = _("rejections")
         ordering = ["-last_at"]
         # Each batch of rejections looks for the oldest rows of its kinds.
-        indexes = [models.Index(fields=["registration", "reason", "id"], name="bi_refusal_kind")]
+        indexes = [models.Index(fields=["registration", "reason", "id"], name="bi_rejection_kind")]
 
     def __str__(self) -> str:
         return f"{self.get_reason_display()} ×{self.count}"

@@ -1,4 +1,4 @@
-"""Refusals: why, how often and from where deliveries were turned away."""
+"""Rejections: why, how often and from where deliveries were turned away."""
 
 import json
 
@@ -9,12 +9,12 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration.admin.base import RecordAdmin
 from django_bi_integration.admin.values import EMPTY, exact_time, isolated
-from django_bi_integration.models import Refusal
+from django_bi_integration.models import Rejection
 from django_bi_integration.webhooks.client_address import readings
 
 
-@admin.register(Refusal)
-class RefusalAdmin(RecordAdmin):
+@admin.register(Rejection)
+class RejectionAdmin(RecordAdmin):
     list_display = ["latest", "count", "reason", "address", "way", "registration", "since"]
     list_filter = ["reason", "last_at", "registration"]
     list_select_related = ["registration"]
@@ -26,23 +26,23 @@ class RefusalAdmin(RecordAdmin):
     ]
 
     @admin.display(description=_("latest"), ordering="last_at")
-    def latest(self, refusal: Refusal) -> str:
-        return exact_time(refusal.last_at)
+    def latest(self, rejection: Rejection) -> str:
+        return exact_time(rejection.last_at)
 
     @admin.display(description=_("since"), ordering="first_at")
-    def since(self, refusal: Refusal) -> str:
-        return exact_time(refusal.first_at)
+    def since(self, rejection: Rejection) -> str:
+        return exact_time(rejection.first_at)
 
     @admin.display(description=_("as seen"))
-    def way(self, refusal: Refusal) -> SafeString | str:
-        return isolated(refusal.way)
+    def way(self, rejection: Rejection) -> SafeString | str:
+        return isolated(rejection.way)
 
     @admin.display(description=_("what TRUSTED_PROXIES makes of it"))
-    def possible_settings(self, refusal: Refusal) -> SafeString | str:
-        if not refusal.peer:
+    def possible_settings(self, rejection: Rejection) -> SafeString | str:
+        if not rejection.peer:
             return EMPTY
         found = [
             (json.dumps(proxies, default=str), address)
-            for proxies, address in readings(refusal.forwarded_for, refusal.peer)
+            for proxies, address in readings(rejection.forwarded_for, rejection.peer)
         ]
         return render_to_string("django_bi_integration/admin/possible_settings.html", {"readings": found})

@@ -30,7 +30,7 @@ DESTINATIONS = ("dashboard", "track", "review", "retake")
 def check_path(path: str) -> str:
     """``path``, if it is one on the host that it is given to; raises NotAllowed.
 
-    What a browser or a server might take for another host is refused, encoded or not: a second slash, a
+    What a browser or a server might take for another host is rejected, encoded or not: a second slash, a
     backslash, a control character.
     """
     decoded = path

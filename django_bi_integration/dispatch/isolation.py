@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.webhooks.conflicts import begin_anew
+from django_bi_integration.transactions import reconnect
 
 
 def separate_context() -> Context:
@@ -65,7 +65,7 @@ def _end_open_transactions(were_open: list[BaseDatabaseWrapper]) -> list[str]:
     others = [each for each in _connected() if each.alias != DEFAULT_DB_ALIAS and each not in were_open]
     left_open = [each for each in others if _has_open_transaction(each)]
     for each in left_open:
-        begin_anew(each)
+        reconnect(each)
     return [each.alias for each in left_open]
 
 

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.models.statements import error_number
+from django_bi_integration.sql import error_number
 
 Result = TypeVar("Result")
 
@@ -29,7 +29,7 @@ def is_conflict(error: BaseException) -> bool:
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def write_transaction() -> Iterator[None]:
     """A transaction that will write. SQLite, which has no row locks, is made to lock as a whole at once:
     locking later, behind a read, would fail instead of wait."""
     is_outermost = not connection.in_atomic_block and connection.get_autocommit()
@@ -41,10 +41,10 @@ def writing() -> Iterator[None]:
     finally:
         is_open = connection.connection is not None and not connection.autocommit
         if is_outermost and (connection.in_atomic_block or is_open):
-            begin_anew(connection)
+            reconnect(connection)
 
 
-def begin_anew(database: BaseDatabaseWrapper) -> None:
+def reconnect(database: BaseDatabaseWrapper) -> None:
     """Leave a transaction that its end has not ended: an interruption in the end of an atomic block has Django count
     one block too many, and nothing on this connection would ever be committed again, by whomever."""
     database.close()
@@ -60,7 +60,7 @@ def is_in_callers_transaction() -> bool:
     return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 
 
-def despite_conflicts(call: Callable[[], Result], *, until: float = math.inf) -> Result:
+def retry_on_conflict(call: Callable[[], Result], *, until: float = math.inf) -> Result:
     """Run ``call``, which is one transaction, and run it again if the database ended it in favour of another one.
 
     Between two tries there is a short random wait, so that the two transactions do not meet again. Raises what the

@@ -15,14 +15,14 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from django_bi_integration import vendors
+from django_bi_integration.dispatch.notify import notify_worker
 from django_bi_integration.models import ObjectState, ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.object_state import CHANGED, as_json
-from django_bi_integration.models.statements import fields_of
-from django_bi_integration.webhooks.conflicts import despite_conflicts, writing
-from django_bi_integration.webhooks.receive import Arrival, arrival_of, data_of, despite_values, parse
-from django_bi_integration.webhooks.refusals import NotAnObject
-from django_bi_integration.webhooks.retry import Record
-from django_bi_integration.webhooks.wake_up import wake_up
+from django_bi_integration.recovery.retry import Record
+from django_bi_integration.sql import fields_of
+from django_bi_integration.transactions import retry_on_conflict, write_transaction
+from django_bi_integration.webhooks.receive import IncomingEvent, despite_values, incoming_event, parse
+from django_bi_integration.webhooks.rejections import NotAnObject
 
 #: How many objects one transaction locks.
 BATCH = 50
@@ -56,10 +56,10 @@ def dispatch_conflicting(events: QuerySet[ReceivedEvent], *, record: Record | No
     wanted = list(_swappable(events).order_by("pk").values_list("pk", flat=True))
     try:
         for pk in wanted:
-            if outcome := despite_conflicts(partial(_swap, pk, record)):
+            if outcome := retry_on_conflict(partial(_swap, pk, record)):
                 getattr(swaps, outcome).append(pk)
     finally:
-        transaction.on_commit(wake_up, robust=True)
+        transaction.on_commit(notify_worker, robust=True)
     return swaps
 
 
@@ -69,7 +69,7 @@ def _swappable(events: QuerySet[ReceivedEvent]) -> QuerySet[ReceivedEvent]:
 
 def _swap(pk: int, record: Record | None) -> str | None:
     """Swap the bodies of one event; return its field of ``Swaps``, or None if there is nothing to swap any more."""
-    with writing():
+    with write_transaction():
         event, states = _lock_swappable(pk)
         if event is None:
             return "busy" if _swappable(ReceivedEvent.objects.filter(pk=pk)).exists() else None
@@ -80,7 +80,7 @@ def _swap(pk: int, record: Record | None) -> str | None:
             return "unreadable"
         # The conflicting body came with a later delivery.
         reading = vendors.VENDORS[event.vendor].read(document)
-        arrival = arrival_of(event.registration, body, reading, event.origin, event.last_delivery_at)
+        arrival = incoming_event(event.registration, body, reading, event.origin, event.last_delivery_at)
         event.body, event.conflicting_body, event.conflicts = body, former, 0
         despite_values(arrival, partial(_store_swapped, event))
         _rebuild_all(states, replay=False, removes=True)
@@ -102,7 +102,7 @@ def _lock_swappable(pk: int) -> tuple[ReceivedEvent | None, list[ObjectState]]:
 
 
 @transaction.atomic
-def _store_swapped(event: ReceivedEvent, arrival: Arrival) -> None:
+def _store_swapped(event: ReceivedEvent, arrival: IncomingEvent) -> None:
     for name in READ:
         setattr(event, name, getattr(arrival, name))
     bodies = {name: getattr(event, name) for name in (*READ, "body", "conflicting_body", "conflicts")}
@@ -144,7 +144,7 @@ def rebuild_states(
     for keys in _batches(registration, objects):
         counts.update(_rebuild_batch(keys, replay=replay, removes=objects is not None, dry_run=dry_run))
     if replay and not dry_run:
-        transaction.on_commit(wake_up, robust=True)
+        transaction.on_commit(notify_worker, robust=True)
     return counts
 
 
@@ -168,17 +168,17 @@ def _batches(registration: WebhookRegistration | None, objects: Collection[UUID 
 
 def _rebuild_batch(keys: list[UUID], **options: Any) -> Counter[str]:
     """Rebuild the objects that no worker is at; then the others, one by one, as each takes as long as its receivers."""
-    counts, done = despite_conflicts(partial(_rebuild_locked, keys, skip_locked=True, **options))
+    counts, done = retry_on_conflict(partial(_rebuild_locked, keys, skip_locked=True, **options))
     for key in keys:
         if key not in done:
-            counts.update(despite_conflicts(partial(_rebuild_locked, [key], skip_locked=False, **options))[0])
+            counts.update(retry_on_conflict(partial(_rebuild_locked, [key], skip_locked=False, **options))[0])
     return counts
 
 
 def _rebuild_locked(
     keys: list[UUID], *, skip_locked: bool, replay: bool, removes: bool, dry_run: bool
 ) -> tuple[Counter[str], set[UUID]]:
-    with writing():
+    with write_transaction():
         _ensure_states(keys)
         states = _lock(keys, skip_locked=skip_locked)
         counts = _rebuild_all(states, replay=replay, removes=removes)
@@ -245,13 +245,13 @@ def _recompute(state: ObjectState, events: list[ReceivedEvent], *, keeps_stale: 
     state.forget()
     taken = [event for event in events if not event.is_stale]
     for event in taken:
-        state.take_in(event, None)
-    freed = [event for event in events if event.is_stale and not state.has_passed(event)]
+        state.apply(event, None)
+    freed = [event for event in events if event.is_stale and not state.supersedes(event)]
     for event in freed if keeps_stale else ():
-        if not state.has_passed(event):
-            state.take_in(event, None)
+        if not state.supersedes(event):
+            state.apply(event, None)
             taken.append(event)
-    known = (data_of(event) for event in reversed(taken) if not event.is_deletion)
+    known = (event.data for event in reversed(taken) if not event.is_deletion)
     data = next((data for data in known if data is not None), None)
     state.data = as_json(data) if data is not None else None
     return freed

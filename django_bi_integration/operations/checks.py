@@ -18,15 +18,15 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db import Error as DatabaseFailure
 from django.utils.module_loading import import_string
 
-from django_bi_integration.addresses import UNIX_SOCKET, Network, is_vast, look_like_one_hop, read_hops, read_network
 from django_bi_integration.conf import NAMESPACE, Settings
+from django_bi_integration.dispatch.async_receivers import PATCHES
+from django_bi_integration.dispatch.final_errors import ARGUMENTS, accepts_arguments
+from django_bi_integration.dispatch.notify import TASK, named_app, notifier
+from django_bi_integration.dispatch.receivers import all_receivers
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.models.registration import NAMES_A_PROXY, validate_networks
-from django_bi_integration.probe import find_walls, own_hosts
-from django_bi_integration.webhooks.coroutines import PATCHES
-from django_bi_integration.webhooks.final_errors import ARGUMENTS, accepts_arguments
-from django_bi_integration.webhooks.receivers import all_receivers
-from django_bi_integration.webhooks.wake_up import TASK, named_app, publisher
+from django_bi_integration.networks import UNIX_SOCKET, Network, is_vast, look_like_one_hop, read_hops, read_network
+from django_bi_integration.operations.middleware import find_walls, own_hosts
 
 PREFIX = "django_bi_integration"
 DOTTED_PATHS = ("PARTNER_ID", "PARTNER_USER", "USER_DETAILS")
@@ -318,7 +318,7 @@ def check_receivers(**kwargs: Any) -> list[CheckMessage]:
 
 def check_celery_app(**kwargs: Any) -> list[CheckMessage]:
     """W001: the host project has a Celery app, and it is loaded."""
-    if publisher.has_app or _valid("CELERY_APP"):
+    if notifier.has_app or _valid("CELERY_APP"):
         return []
     return [
         Warning(
@@ -357,7 +357,7 @@ def check_one_celery_app(**kwargs: Any) -> list[CheckMessage]:
     return [
         Warning(
             f"This process has {len(apps)} Celery apps: {', '.join(sorted(apps))}. Notifications go through"
-            f" {publisher.celery.main}, because it was the current app when Django was set up.",
+            f" {notifier.celery.main}, because it was the current app when Django was set up.",
             hint=f"Set {NAMESPACE}['CELERY_APP'] to the dotted path of the app whose workers dispatch events, such as"
             " 'university.celery.app'. Or create the others with Celery(…, set_as_current=False).",
             id=f"{PREFIX}.W012",
@@ -418,7 +418,7 @@ def check_way_in(**kwargs: Any) -> list[CheckMessage]:
 
 def check_eager_tasks(**kwargs: Any) -> list[CheckMessage]:
     """W005: receivers do not run while a vendor waits for the answer."""
-    if not publisher.has_app or not publisher.is_eager:
+    if not notifier.has_app or not notifier.is_eager:
         return []
     return [
         Warning(
@@ -431,9 +431,9 @@ def check_eager_tasks(**kwargs: Any) -> list[CheckMessage]:
 
 def check_sweep(**kwargs: Any) -> list[CheckMessage]:
     """W006: something finds the events that no message reached, and those that are to be tried again."""
-    if not publisher.has_app:
+    if not notifier.has_app:
         return []  # W001 tells
-    entries = publisher.celery.conf.beat_schedule or {}
+    entries = notifier.celery.conf.beat_schedule or {}
     if any(entry.get("task") == TASK for entry in entries.values()):
         return []
     return [
@@ -449,7 +449,7 @@ def check_sweep(**kwargs: Any) -> list[CheckMessage]:
 
 def check_pool(**kwargs: Any) -> list[CheckMessage]:
     """W007: the configured pool can run the async receivers that are connected."""
-    pool = str(publisher.celery.conf.worker_pool) if publisher.has_app else ""
+    pool = str(notifier.celery.conf.worker_pool) if notifier.has_app else ""
     names = [receiver.name for receiver in all_receivers() if receiver.is_async]
     if not names or not any(library in pool for library in PATCHES):
         return []

@@ -15,11 +15,11 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 
 from django_bi_integration.exceptions import KeyOfAnotherAccount, UndecryptableKey
-from django_bi_integration.findings import Finding, Level
-from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Refusal, WebhookRegistration
-from django_bi_integration.public_url import public_url
-from django_bi_integration.web_process import web_process
-from django_bi_integration.workers import CLOCK_TOLERANCE, NTP, clock_finding, difference, workers
+from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, Rejection, WebhookRegistration
+from django_bi_integration.operations.findings import Finding, Level
+from django_bi_integration.operations.public_url import public_url
+from django_bi_integration.operations.web_process import web_process
+from django_bi_integration.operations.workers import CLOCK_TOLERANCE, NTP, clock_finding, difference, workers
 
 APP = "django_bi_integration"
 #: Longer than cron, which comes every minute, leaves an event to wait.
@@ -44,7 +44,7 @@ def examine(url: str | None = None) -> Iterator[Finding]:
     database = tables()
     yield database
     if database.level is Level.OK:
-        for question in (stored_settings, registrations, refusals, queue, conflicts, accounts, clocks):
+        for question in (stored_settings, registrations, rejections, queue, conflicts, accounts, clocks):
             yield from question()
 
 
@@ -86,25 +86,25 @@ def registrations() -> Iterator[Finding]:
     """Is there anything to deliver to, and can a vendor prove itself to it?"""
     active = list(WebhookRegistration.objects.filter(is_active=True))
     for registration in active:
-        if not registration.has_proof:
+        if not registration.has_credentials:
             remedy = "Add the vendor's key or its addresses in the admin."
-            yield Finding(Level.FAIL, "registrations", f"“{registration}” has no proof and refuses everything", remedy)
+            yield Finding(Level.FAIL, "registrations", f"“{registration}” has no proof and rejects everything", remedy)
     if not active:
         remedy = "Make one in the admin or with `manage.py bi_register`, unless you only use single sign-on."
         yield Finding(Level.WARN, "registrations", "none is active: no vendor can deliver", remedy)
-    if proven := sum(registration.has_proof for registration in active):
+    if proven := sum(registration.has_credentials for registration in active):
         yield Finding(Level.OK, "registrations", f"{proven} active, with proof")
 
 
-def refusals() -> Iterator[Finding]:
+def rejections() -> Iterator[Finding]:
     """Was a delivery to a registration turned away lately, and why?"""
-    recent = Refusal.objects.filter(registration__isnull=False, last_at__gte=timezone.now() - timedelta(days=1))
+    recent = Rejection.objects.filter(registration__isnull=False, last_at__gte=timezone.now() - timedelta(days=1))
     for reason, count in recent.order_by("reason").values_list("reason").annotate(Sum("count")):
-        message = f"{count} refused in the last 24 hours: {Refusal.Reason(reason).label}"
-        remedy = "Look at Refusals in the admin."
-        if reason == Refusal.Reason.ADDRESS:
+        message = f"{count} rejected in the last 24 hours: {Rejection.Reason(reason).label}"
+        remedy = "Look at Rejections in the admin."
+        if reason == Rejection.Reason.ADDRESS:
             remedy = _remedy_for_addresses(recent.filter(reason=reason).values_list("address", flat=True))
-        yield Finding(Level.WARN, "refusals", message, remedy)
+        yield Finding(Level.WARN, "rejections", message, remedy)
 
 
 def _remedy_for_addresses(addresses: Iterable[str]) -> str:
@@ -114,7 +114,7 @@ def _remedy_for_addresses(addresses: Iterable[str]) -> str:
             f"Addresses seem to be your own proxy's ({', '.join(inside)}): does TRUSTED_PROXIES name every proxy in"
             " front of the project, outermost first?"
         )
-    return "Look at Refusals in the admin: is it the vendor's address, missing on the allowlist?"
+    return "Look at Rejections in the admin: is it the vendor's address, missing on the allowlist?"
 
 
 def _is_inside(address: str) -> bool:

@@ -1,0 +1,1 @@
+"""Big Interview's Partner API."""

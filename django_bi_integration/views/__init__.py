@@ -1,1 +1,0 @@
-"""HTTP in, HTTP out; what to do is decided elsewhere."""
