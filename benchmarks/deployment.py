@@ -15,9 +15,9 @@ import psutil
 from django.core.management import call_command
 from django.db import connection
 
-from tests.rooms import broker_room, fresh_database
-from tests.servers import Server, free_port, provided
-from tests.stack import ROOT, Program
+from tests.helpers.rooms import broker_room, fresh_database
+from tests.helpers.servers import Server, free_port, provided
+from tests.helpers.stack import ROOT, Program
 
 DATABASES = ["postgres", "mariadb"]
 

@@ -21,7 +21,7 @@ from benchmarks.report import Table, ratio
 from django_bi_integration.dispatch.notify import TASK
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.webhooks.receive import receive
-from tests.waiting import wait_until
+from tests.helpers.waiting import wait_until
 
 
 @dataclass

@@ -26,7 +26,7 @@ from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.vendors import BIG_INTERVIEW
 from django_bi_integration.webhooks.receive import receive
-from tests.waiting import wait_until
+from tests.helpers.waiting import wait_until
 
 FEW = 10_000
 REGISTRATIONS = 10_000

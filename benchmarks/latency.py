@@ -9,7 +9,7 @@ from benchmarks.deployment import Deployment
 from benchmarks.peers.models import Effect
 from benchmarks.registrations import KEY, registration
 from benchmarks.report import Table
-from tests.waiting import wait_until
+from tests.helpers.waiting import wait_until
 
 
 def measure(deployment: Deployment, *, deliveries: int) -> Table:

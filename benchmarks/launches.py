@@ -16,7 +16,7 @@ from benchmarks.registrations import KEY, registration
 from benchmarks.report import Table, ratio
 from django_bi_integration.conf import Settings
 from django_bi_integration.models import BigInterviewAccount
-from tests.partner_api import API_KEY, PartnerAPI, partner_api
+from tests.helpers.partner_api import API_KEY, PartnerAPI, partner_api
 
 VISITORS = 40
 WORKERS, THREADS = 2, 8

@@ -12,8 +12,8 @@ from benchmarks.deployment import Deployment
 from benchmarks.registrations import KEY, registration
 from benchmarks.report import Table
 from django_bi_integration.models import ReceivedEvent
-from tests.snapshot import snapshot
-from tests.waiting import wait_until
+from tests.helpers.snapshot import snapshot
+from tests.helpers.waiting import wait_until
 
 #: Events a second, as many as no institution receives.
 RATE = 150

@@ -13,9 +13,9 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from tests import browser, nginx
-from tests.rooms import drop_databases_of_this_run
-from tests.servers import KINDS, UNREACHABLE, Server, ServerMissing, provided
+from tests.helpers import browser, nginx
+from tests.helpers.rooms import drop_databases_of_this_run
+from tests.helpers.servers import KINDS, UNREACHABLE, Server, ServerMissing, provided
 
 COMMON = "not slow and not packaging"
 DATABASES = ["sqlite", "postgres", "mariadb"]

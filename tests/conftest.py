@@ -17,11 +17,11 @@ from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks import views
 from django_bi_integration.webhooks.rejection_counter import RejectionCounter
 from example_project.demo.embedded import Worker, running_worker
-from tests.browser import MISSING, chromium
+from tests.helpers.browser import MISSING, chromium
+from tests.helpers.names import SQLITE_FOLDER
+from tests.helpers.servers import ServerMissing, provided
+from tests.helpers.stack import LiveStack, running_stack
 from tests.host import celery_app
-from tests.names import SQLITE_FOLDER
-from tests.servers import ServerMissing, provided
-from tests.stack import LiveStack, running_stack
 
 STACKS = ["postgres+redis", "mariadb+rabbitmq"]
 

@@ -5,7 +5,7 @@ import os
 import dj_database_url
 
 from django_bi_integration.schedule import beat_schedule
-from tests.names import PREFIX, SQLITE_FOLDER
+from tests.helpers.names import PREFIX, SQLITE_FOLDER
 
 SECRET_KEY = "tests"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]

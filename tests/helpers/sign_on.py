@@ -1,0 +1,25 @@
+"""Who signs on, and where: an account at Big Interview and students of this site."""
+
+from django.contrib.auth.models import User
+from django.test import Client
+
+from django_bi_integration.models import BigInterviewAccount
+from tests.helpers.partner_api import API_KEY
+
+
+def big_interview_account(subdomain="xyz", **fields):
+    made = BigInterviewAccount(subdomain=subdomain, **fields)
+    made.set_api_key(API_KEY)
+    made.save()
+    return made
+
+
+def new_student(username="student"):
+    details = {"email": "learner@example.edu", "first_name": "Bob", "last_name": "Johnson"}
+    return User.objects.create_user(username, **details)
+
+
+def client_of(user):
+    client = Client()
+    client.force_login(user)
+    return client

@@ -1,0 +1,374 @@
+"""Accounts: the API key can be used and never read, and survives a change of the encryption key."""
+
+import json
+import re
+from io import StringIO
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.exceptions import ValidationError
+from django.core.management import call_command
+from django.db import connection
+from django.utils import timezone
+
+from django_bi_integration import sso
+from django_bi_integration.exceptions import KeyRejected, NoAccount, UndecryptableKey
+from django_bi_integration.models import BigInterviewAccount, SSOSession
+from tests.helpers.partner_api import API_KEY, answer, partner_api
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+ADD = "/admin/django_bi_integration/biginterviewaccount/add/"
+LIST = "/admin/django_bi_integration/biginterviewaccount/"
+OLD, NEW = "o" * 40, "n" * 40
+
+
+def account(subdomain="xyz", **fields):
+    made = BigInterviewAccount(subdomain=subdomain, **fields)
+    made.set_api_key(API_KEY)
+    made.save()
+    return made
+
+
+def usable(made):
+    """Whether the key that goes to the API is the right one."""
+    with partner_api(answer(404)) as api, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BigInterviewAccount, "base_url", api.url)
+        made.client().check_key()
+        return api.requests[0].headers["authorization"] == API_KEY
+
+
+def column():
+    """What is in the database, past the model."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT api_key_encrypted FROM django_bi_integration_biginterviewaccount")
+        return cursor.fetchone()[0]
+
+
+def keys(settings, *ring):
+    settings.BI_INTEGRATION = {"ENCRYPTION_KEYS": list(ring)}
+
+
+def test_the_stored_key_is_unreadable_and_usable():
+    """Invariant 9."""
+    made = account()
+    assert API_KEY not in column()
+    assert usable(BigInterviewAccount.objects.get(pk=made.pk))
+
+
+def test_the_same_key_twice_does_not_show_as_the_same():
+    first = account().api_key_encrypted
+    assert first != account("other").api_key_encrypted
+
+
+@pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel", "two words", f"Bearer {API_KEY}"])
+def test_a_key_that_no_header_could_carry_is_rejected(raw):
+    with pytest.raises(ValueError, match="The key"):
+        BigInterviewAccount().set_api_key(raw)
+
+
+def test_old_rows_work_on_after_a_rotation(settings):
+    keys(settings, OLD)
+    made = account()
+    keys(settings, NEW, OLD)
+    assert usable(made)
+    output = StringIO()
+    call_command("bi_rotate_keys", stdout=output)
+    assert output.getvalue() == "1 encrypted anew, 0 cannot be decrypted.\n"
+    keys(settings, NEW)
+    assert usable(BigInterviewAccount.objects.get())
+    output = StringIO()
+    call_command("bi_rotate_keys", "--json", stdout=output)
+    assert json.loads(output.getvalue()) == {"renewed": [], "unreadable": []}
+
+
+def test_djangos_secret_key_serves_until_there_are_others(settings):
+    made = account()
+    keys(settings, NEW)
+    assert usable(made), "the first ENCRYPTION_KEYS do not lock out what is there"
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", [settings.SECRET_KEY]
+    assert usable(made)
+
+
+def test_a_lost_key_is_a_clear_error_and_never_the_ciphertext(settings):
+    keys(settings, OLD)
+    made = account()
+    stored = column()
+    keys(settings, NEW)
+    with pytest.raises(UndecryptableKey, match="Put it back there, or enter the API key anew"):
+        made.client()
+    errors = StringIO()
+    with pytest.raises(SystemExit) as end:
+        call_command("bi_rotate_keys", stdout=StringIO(), stderr=errors)
+    assert end.value.code == 1
+    assert "xyz: The stored API key cannot be decrypted" in errors.getvalue()
+    assert column() == stored
+
+
+@pytest.mark.parametrize(
+    "subdomain",
+    ["", "a.b", "a/b", "-a", "a-", "a b", "a@b", "evil.example/", "a\n", "a?b", "a#b", "ä", "x" * 64, "{org}", "a_b"],
+    ids=ascii,
+)
+def test_a_subdomain_is_one_label_of_a_host(subdomain):
+    """Property of what is typed, and of what comes past the form."""
+    made = BigInterviewAccount(subdomain=subdomain)
+    with pytest.raises(NoAccount):
+        _ = made.base_url
+    if subdomain.strip() == subdomain:
+        with pytest.raises(ValidationError):
+            made.full_clean()
+
+
+def test_a_subdomain_in_capitals_is_lowered():
+    made = BigInterviewAccount(subdomain=" XYZ ")
+    made.full_clean()
+    assert made.base_url == "https://xyz.biginterview.com"
+
+
+def test_the_host_of_a_sister_brand(settings):
+    settings.BI_INTEGRATION = {"BASE_URL": "https://{org}.biginterviewmedical.com/"}
+    assert account().base_url == "https://xyz.biginterviewmedical.com"
+
+
+def test_one_account_is_the_default():
+    first, second = account("one", is_default=True), account("two", is_default=True)
+    assert BigInterviewAccount.objects.default() == second
+    assert not BigInterviewAccount.objects.get(pk=first.pk).is_default
+    BigInterviewAccount.objects.filter(pk=second.pk).update(is_active=False)
+    assert BigInterviewAccount.objects.default() == first
+
+
+def texts(response):
+    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
+
+
+def form(**fields):
+    return {"subdomain": "xyz", "is_active": "on", **fields}
+
+
+@pytest.fixture
+def api(settings):
+    with partner_api(answer(404)) as running:
+        settings.BI_INTEGRATION = {"BASE_URL": running.url}
+        yield running
+
+
+def test_a_pasted_key_is_tried_and_never_shown_again(admin_client, api):
+    page = admin_client.post(ADD, form(api_key=f" {API_KEY} "), follow=True)
+    made = BigInterviewAccount.objects.get()
+    assert re.search(r"Big Interview takes the API key of “xyz”; it answered in \d+ ms\.", texts(page))
+    assert api.requests[0].headers["authorization"] == API_KEY
+    change = admin_client.get(f"{LIST}{made.pk}/change/")
+    assert "Current key: set" in texts(change)
+    shown = [page.content.decode(), change.content.decode(), str(LogEntry.objects.values())]
+    assert all(API_KEY not in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        (answer(401), "does not take the API key of “xyz”. The Partner API answered 401."),
+        (answer(200, "x"), "is not known. The API"),
+    ],
+)
+def test_a_key_that_is_not_taken_is_kept_and_told(admin_client, api, script, text):
+    api.scripts[:] = [script]
+    page = admin_client.post(ADD, form(api_key=API_KEY), follow=True)
+    assert text in texts(page)
+    assert BigInterviewAccount.objects.get().has_api_key
+
+
+def test_a_subdomain_in_capitals_is_lowered_in_the_form_too(admin_client):
+    admin_client.post(ADD, form(subdomain=" XYZ "))
+    assert BigInterviewAccount.objects.get().subdomain == "xyz"
+
+
+def test_saving_without_a_key_keeps_it_and_asks_nobody(admin_client, api):
+    made = account()
+    admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain=" XYZ ", is_default="on"))
+    assert usable(BigInterviewAccount.objects.get(subdomain="xyz", is_default=True))
+    assert api.requests == []
+
+
+def test_another_subdomain_is_another_host_and_needs_the_key_again(admin_client, api):
+    """Whoever may change an account could have its key sent to a host of theirs."""
+    made = account()
+    page = admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain="abc"))
+    assert "The stored key belongs to “xyz” and is sent to no other host. Enter the key of “abc”." in texts(page)
+    assert BigInterviewAccount.objects.get().subdomain == "xyz"
+    admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain="abc", api_key=API_KEY[::-1]))
+    assert BigInterviewAccount.objects.get().subdomain == "abc"
+    assert [request.headers["authorization"] for request in api.requests] == [API_KEY[::-1]]
+
+
+def test_a_subdomain_that_came_past_the_form_does_not_get_the_key(admin_client, api):
+    made = account()
+    BigInterviewAccount.objects.filter(pk=made.pk).update(subdomain="abc")
+    made.refresh_from_db()
+    with pytest.raises(UndecryptableKey, match="not entered for the subdomain 'abc'"):
+        made.client().check_key()
+    assert api.requests == []
+    assert "entered for another subdomain, so it is not used" in texts(admin_client.get(LIST))
+    BigInterviewAccount.objects.filter(pk=made.pk).update(subdomain="xyz")
+    assert usable(BigInterviewAccount.objects.get())
+
+
+def test_a_key_moved_from_one_account_to_another_is_of_no_use(api):
+    """By whoever can write to the database, or by a fixture."""
+    other = BigInterviewAccount.objects.create(subdomain="abc", api_key_encrypted=account().api_key_encrypted)
+    with pytest.raises(UndecryptableKey):
+        other.client()
+
+
+def test_a_rotation_keeps_the_subdomain_that_a_key_belongs_to(settings):
+    keys(settings, OLD)
+    account()
+    keys(settings, NEW, OLD)
+    BigInterviewAccount.objects.update(subdomain="abc")
+    call_command("bi_rotate_keys", stdout=StringIO())
+    with pytest.raises(UndecryptableKey):
+        BigInterviewAccount.objects.get().client()
+
+
+def test_another_base_url_is_the_developers_and_needs_no_new_key(settings):
+    made = account()
+    settings.BI_INTEGRATION = {"BASE_URL": "https://{org}.biginterviewmedical.com"}
+    assert usable(made)
+
+
+def test_a_key_needs_the_subdomain_that_it_belongs_to():
+    with pytest.raises(ValueError, match="set it first"):
+        BigInterviewAccount().set_api_key(API_KEY)
+
+
+def key_state(admin_client):
+    return re.search(r'class="field-key_state">([^<]*)<', admin_client.get(LIST).content.decode())[1]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_key_is_shown_as_rejected_until_it_is_accepted_again(admin_client, api, status):
+    made = account()
+    check = {"action": "check_keys", "_selected_action": made.pk}
+    api.scripts[:] = [answer(status)]
+    admin_client.post(LIST, check)
+    shown = key_state(admin_client)
+    assert re.fullmatch(r"rejected by Big Interview since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown)
+    first = BigInterviewAccount.objects.get().key_rejected_at
+    admin_client.post(LIST, check)
+    assert BigInterviewAccount.objects.get().key_rejected_at == first, "since the first rejection"
+    api.scripts[:] = [answer(503)]
+    admin_client.post(LIST, check)
+    assert key_state(admin_client) == shown, "an outage says nothing about the key"
+    api.scripts[:] = [answer(404, {"error": {"message": "no such user"}})]
+    admin_client.post(LIST, check)
+    assert key_state(admin_client) == "set"
+
+
+def test_a_new_key_is_not_the_one_that_was_rejected(admin_client, api):
+    made = account()
+    api.scripts[:] = [answer(401)]
+    admin_client.post(LIST, {"action": "check_keys", "_selected_action": made.pk})
+    api.scripts[:] = [answer(503)]
+    admin_client.post(f"{LIST}{made.pk}/change/", form(api_key=API_KEY[::-1]))
+    assert key_state(admin_client) == "set"
+
+
+def test_a_launch_notes_that_the_key_is_rejected(api, django_user_model):
+    account()
+    user = django_user_model.objects.create_user("student", "s@example.edu", first_name="A", last_name="B")
+    api.scripts[:] = [answer(401)]
+    with pytest.raises(KeyRejected):
+        sso.start(user)
+    assert BigInterviewAccount.objects.get().key_rejected_at is not None
+
+
+def test_an_answer_about_a_former_key_says_nothing_of_the_new_one(api):
+    made = account()
+    client = made.client()
+    made.set_api_key(API_KEY[::-1])
+    made.save()
+    api.scripts[:] = [answer(401)]
+    with pytest.raises(KeyRejected):
+        client.check_key()
+    assert BigInterviewAccount.objects.get().key_rejected_at is None
+
+
+def test_a_visitor_whom_big_interview_does_not_let_in_says_nothing_of_the_key(api):
+    """403 may mean that it has not approved of anonymous users."""
+    made = account()
+    api.scripts[:] = [answer(403)]
+    with pytest.raises(KeyRejected):
+        made.client().create_anonymous_user()
+    assert BigInterviewAccount.objects.get().key_rejected_at is None
+
+
+def test_an_account_without_a_key_is_kept_with_a_warning(admin_client):
+    assert "lets nobody through until it has an API key" in texts(admin_client.post(ADD, form(), follow=True))
+
+
+def test_a_mistake_in_the_form_does_not_show_the_key(admin_client):
+    page = admin_client.post(ADD, form(subdomain="a.b", api_key=API_KEY))
+    assert "Give the part before" in texts(page)
+    assert API_KEY not in page.content.decode()
+
+
+def test_keys_can_be_tried_from_the_list(admin_client, api):
+    made = account()
+    page = admin_client.post(LIST, {"action": "check_keys", "_selected_action": made.pk}, follow=True)
+    assert "Big Interview takes the API key of “xyz”" in texts(page)
+    assert LogEntry.objects.get().get_change_message() == "Checked the API key with Big Interview."
+
+
+def test_the_list_tells_what_is_the_matter_with_a_key(admin_client, settings):
+    keys(settings, OLD)
+    made = account()
+    keys(settings, NEW, OLD)
+    assert "with a previous encryption key: run bi_rotate_keys" in texts(admin_client.get(LIST))
+    keys(settings, NEW)
+    assert "cannot be decrypted: enter it again" in texts(admin_client.get(LIST))
+    made.api_key_encrypted = ""
+    made.save()
+    assert "xyz none" in texts(admin_client.get(LIST))
+
+
+def test_who_asks_without_a_key_is_told_so():
+    with pytest.raises(NoAccount, match="has no API key"):
+        BigInterviewAccount(subdomain="xyz").client()
+
+
+def test_a_form_that_was_open_during_a_rotation_does_not_undo_it(admin_client, settings, monkeypatch):
+    keys(settings, OLD)
+    made = account()
+    keys(settings, NEW, OLD)
+    clean = BigInterviewAccount.clean
+
+    def rotate_meanwhile(self):
+        call_command("bi_rotate_keys", stdout=StringIO())
+        clean(self)
+
+    monkeypatch.setattr(BigInterviewAccount, "clean", rotate_meanwhile)
+    admin_client.post(f"{LIST}{made.pk}/change/", form(is_default="on"))
+    keys(settings, NEW)
+    made.refresh_from_db()
+    assert made.is_default
+    assert usable(made)
+
+
+@pytest.mark.parametrize("stored", ["ünlesbar", "x", "gAAAA"])
+def test_what_was_never_encrypted_here_cannot_be_decrypted(stored, admin_client):
+    BigInterviewAccount.objects.create(subdomain="xyz", api_key_encrypted=stored)
+    with pytest.raises(UndecryptableKey):
+        BigInterviewAccount.objects.get().client()
+    assert "cannot be decrypted" in texts(admin_client.get(LIST))
+
+
+def test_a_user_can_be_deleted_and_takes_their_sign_ons_with_them(admin_client, django_user_model):
+    student = django_user_model.objects.create_user("student")
+    made = account()
+    for user in (student, None):
+        SSOSession.objects.create(user=user, account=made, requested_at=timezone.now())
+    admin_client.post(f"/admin/auth/user/{student.pk}/delete/", {"post": "yes"})
+    assert SSOSession.objects.get().user is None
+    admin_client.post(f"{LIST}{made.pk}/delete/", {"post": "yes"})
+    assert not SSOSession.objects.exists()

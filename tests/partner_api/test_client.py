@@ -1,0 +1,330 @@
+"""PartnerClient: what it sends, what it makes of each answer, and that it always ends in time."""
+
+import gzip
+import json
+import resource
+import socket
+import threading
+import time
+
+import pytest
+from requests.adapters import HTTPAdapter
+
+from django_bi_integration.exceptions import (
+    BIIntegrationError,
+    InvalidAttributes,
+    KeyRejected,
+    PartnerAPIError,
+    RateLimited,
+    Unavailable,
+    UnexpectedAnswer,
+    UnknownUser,
+)
+from django_bi_integration.partner_api.client import PartnerClient
+from django_bi_integration.vendors import BIG_INTERVIEW
+from tests.helpers.partner_api import API_KEY, TOKEN, answer, partner_api, reset, user
+
+SAM = {"first_name": "Bob", "last_name": "Johnson", "email": "learner@example.edu"}
+#: The samples of the reference, "Tracks" and "Interviews".
+TRACKS = {
+    "tracks": [
+        {
+            "title": "Fast Track",
+            "progress": 0.25,
+            "tracks": [
+                {"step": "1", "title": "Welcome", "link": "/members/curriculum?chapter=6", "completed": False},
+            ],
+        }
+    ]
+}
+INTERVIEWS = {"interviews": [BIG_INTERVIEW.sample("interview.created", "1", "abc123")["webhook"]["api_object"]]}
+
+
+@pytest.fixture
+def refresh():
+    """Asks an API with these scripts for a user; the user and the API."""
+
+    def ask(*scripts, partner_id="abc123", **options):
+        with partner_api(*scripts) as api:
+            client = PartnerClient(api.url, API_KEY, **{"budget": 3, **options})
+            try:
+                return client.create_or_refresh_user(partner_id, **SAM), api
+            except PartnerAPIError as error:
+                error.api = api
+                raise
+
+    return ask
+
+
+def test_a_user_is_asked_for_as_documented(refresh):
+    """The bare key, and the three attributes as JSON."""
+    found, api = refresh(answer(201, user()))
+    (request,) = api.requests
+    assert (request.method, request.path) == ("POST", "/api/users/abc123")
+    assert request.headers["authorization"] == API_KEY
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["content-type"] == "application/json"
+    assert json.loads(request.body) == SAM
+    assert (found.partner_id, found.token, found.is_new) == ("abc123", TOKEN, True)
+    assert found.token_expires_at.isoformat() == "2016-05-18T16:37:13+00:00"
+
+
+def test_attributes_can_be_sent_as_a_form(refresh, settings):
+    settings.BI_INTEGRATION = {"API_ENCODING": "form"}
+    _, api = refresh()
+    assert api.requests[0].headers["content-type"] == "application/x-www-form-urlencoded"
+    assert api.requests[0].body == b"first_name=Bob&last_name=Johnson&email=learner%40example.edu"
+
+
+def test_a_netrc_file_does_not_replace_the_key(refresh, tmp_path, monkeypatch):
+    """requests itself would let it."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login x password y\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    _, api = refresh()
+    assert api.requests[0].headers["authorization"] == API_KEY
+
+
+def test_whatever_is_in_an_id_stays_one_segment_of_the_path():
+    with partner_api(answer(404)) as api, pytest.raises(UnknownUser):
+        PartnerClient(api.url, API_KEY).tracks("../../x?y#z")
+    assert api.requests[0].path == "/api/users/..%2F..%2Fx%3Fy%23z/tracks"
+
+
+def test_tracks_are_read():
+    with partner_api(answer(200, TRACKS)) as api:
+        (track,) = PartnerClient(api.url, API_KEY).tracks("abc123")
+    assert api.requests[0].path == "/api/users/abc123/tracks"
+    assert (track.title, track.progress, track.steps[0].link) == ("Fast Track", 0.25, "/members/curriculum?chapter=6")
+
+
+def test_interviews_are_read_as_those_of_webhooks():
+    with partner_api(answer(200, INTERVIEWS)) as api:
+        (interview,) = PartnerClient(api.url, API_KEY).interviews("abc123")
+    assert (interview.id, interview.partner_id, interview.completed) == ("95607", "abc123", True)
+    assert interview.review_path == "/members/mock_interviews/95607"
+
+
+def test_an_anonymous_user_is_made_once_whatever_happens():
+    """Another try would make another user."""
+    with partner_api(answer(503)) as api, pytest.raises(Unavailable):
+        PartnerClient(api.url, API_KEY).create_anonymous_user()
+    assert [request.path for request in api.requests] == ["/api/users/anonymous"]
+    with partner_api(answer(201, user("anon_abc123"))) as api:
+        assert PartnerClient(api.url, API_KEY).create_anonymous_user().partner_id == "anon_abc123"
+
+
+@pytest.mark.parametrize(
+    "fault", [answer(500), answer(503), answer(429, Retry_After="0"), reset], ids=["500", "503", "429", "reset"]
+)
+def test_a_passing_fault_is_tried_again(refresh, fault):
+    found, api = refresh(fault, fault, answer(200, user()))
+    assert (found.token, len(api.requests)) == (TOKEN, 3)
+
+
+def test_a_lasting_fault_is_given_up(refresh):
+    with pytest.raises(Unavailable, match="answered 503") as failure:
+        refresh(answer(503))
+    assert (len(failure.value.api.requests), failure.value.status) == (3, 503)
+
+
+def test_a_longer_wait_than_a_browser_can_bear_is_handed_on(refresh):
+    with pytest.raises(RateLimited) as failure:
+        refresh(answer(429, {"error": {"type": "rate", "message": "slow down"}}, Retry_After="3600"))
+    assert (failure.value.retry_after, len(failure.value.api.requests)) == (3600, 1)
+
+
+def test_a_wait_may_be_a_date(refresh):
+    with pytest.raises(RateLimited) as failure:
+        refresh(answer(429, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT"))
+    assert failure.value.retry_after > 3600
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_key_is_not_tried_again(refresh, status):
+    with pytest.raises(KeyRejected) as failure:
+        refresh(answer(status))
+    assert len(failure.value.api.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "fields", "text"),
+    [
+        ({"email": ["is invalid", "is taken"]}, {"email": ("is invalid", "is taken")}, "email: is invalid, is taken"),
+        ({"email": "is invalid"}, {"email": ("is invalid",)}, "email: is invalid"),
+        ("Something is wrong", {}, "Something is wrong"),
+        (["a", "b"], {}, "answered 422."),
+        (None, {}, "answered 422."),
+    ],
+)
+def test_rejected_attributes_are_named(refresh, message, fields, text):
+    """The reference calls the message human-readable, and shows an object."""
+    with pytest.raises(InvalidAttributes) as failure:
+        refresh(answer(422, {"error": {"type": "validation_error", "message": message}}))
+    assert failure.value.fields == fields
+    assert text in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer(200, "<html>Sign in</html>"),
+        answer(200, ""),
+        answer(200, "[]"),
+        answer(200, {"user": None}),
+        answer(200, user(token="")),
+        answer(200, user(token=None)),
+        answer(200, user(token="a b")),
+        answer(200, user(token="a\nb")),
+        answer(200, user(partner_id=None)),
+        answer(200, user(partner_id="somebody-else")),
+        answer(200, user(partner_id="ABC123")),
+        answer(404, "<html>", Content_Type="text/html"),
+        answer(200, "[" * 100_000),
+        answer(302, Location="http://127.0.0.1:1/"),
+        answer(204),
+        answer(418),
+        answer(400, {"error": "x"}),
+    ],
+    ids=lambda script: script[:12].decode() + script[-20:].decode(),
+)
+def test_nonsense_is_no_user(refresh, script):
+    with pytest.raises(UnexpectedAnswer) as failure:
+        refresh(script)
+    assert len(failure.value.api.requests) == 1
+
+
+def test_a_redirect_is_not_followed(refresh):
+    """The key would go with it."""
+    with partner_api() as elsewhere, pytest.raises(UnexpectedAnswer):
+        refresh(answer(307, Location=elsewhere.url + "/api/users/abc123"))
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda line, request: None,
+        lambda line, request: line.sendall(answer(200, user())[:-20]),
+        lambda line, request: line.sendall(b"HTTP/1.1 200 x\r\nContent-Length: x\r\n\r\n"),
+        lambda line, request: line.sendall(b"SSH-2.0-OpenSSH\r\n"),
+    ],
+    ids=["hung up", "truncated", "nonsense length", "another protocol"],
+)
+def test_a_broken_answer_is_unavailable_or_unexpected(refresh, script):
+    with pytest.raises((Unavailable, UnexpectedAnswer)):
+        refresh(script)
+
+
+def test_nobody_there():
+    with partner_api() as api:
+        pass
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        PartnerClient(api.url, API_KEY, budget=2).tracks("abc123")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"HTTP/1.1 200 x\r\nX-Slow: ",
+        b"HTTP/1.1 200 x\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 x\r\n\r\n",
+    ],
+    ids=["silent", "dripping headers", "dripping body", "endless body"],
+)
+def test_an_answer_that_never_ends_is_cut_off(data):
+    """Against a call that is answered at once: time-outs alone would begin anew with each byte."""
+    with partner_api() as api:
+        api.scripts[:] = [api.drip(data) if data else api.silence]
+        client = PartnerClient(api.url, API_KEY, budget=0.5)
+        before = time.monotonic()
+        with pytest.raises(Unavailable, match="no answer in time"):
+            client.create_or_refresh_user("abc123", **SAM)
+        elapsed = time.monotonic() - before
+        assert not api.ended.is_set(), "it answered after all"
+    assert elapsed < 10 * client.budget, "the call outlasted its budget by far"
+
+
+def test_a_slow_look_up_of_the_name_is_part_of_the_budget(monkeypatch):
+    """The line is there only when the time is over."""
+    look_up = socket.getaddrinfo
+
+    def slowly(*arguments, **options):
+        waited.wait(1)
+        return look_up(*arguments, **options)
+
+    waited = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    with partner_api() as api:
+        api.scripts[:] = [api.drip(b"HTTP/1.1 200 x\r\n\r\n")]
+        before = time.monotonic()
+        with pytest.raises(Unavailable, match="no answer in time"):
+            PartnerClient(api.url, API_KEY, budget=0.5).create_anonymous_user()
+    assert time.monotonic() - before < 10, "it went on as long as the server liked"
+
+
+def test_what_a_redirect_carries_is_not_read(refresh):
+    """Nor decompressed: 300 kB would become 300 MB."""
+    bomb = gzip.compress(b"0" * 300_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnexpectedAnswer):
+        refresh(answer(302, bomb, Location="/x", Content_Encoding="gzip"), budget=8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("django_bi_integration.partner_api.client.MAX_ANSWER_BYTES", 1000)
+    with partner_api(answer(200, b"[" + b"1," * 2000)) as api, pytest.raises(UnexpectedAnswer, match="too large"):
+        PartnerClient(api.url, API_KEY).tracks("abc123")
+
+
+def test_the_transport_is_an_argument(refresh):
+    """Tests of host projects hand in their own."""
+
+    class Counting(HTTPAdapter):
+        calls = 0
+
+        def send(self, *arguments, **options):
+            self.calls += 1
+            return super().send(*arguments, **options)
+
+    transport = Counting()
+    refresh(transport=transport)
+    assert transport.calls == 1
+
+
+@pytest.mark.parametrize("key", ["", " ", "schlüssel", "a\0b", "a\nb"])
+def test_a_key_that_no_header_could_carry_is_rejected_and_not_quoted(key):
+    with pytest.raises(ValueError, match="The key") as rejection:
+        PartnerClient("https://xyz.biginterview.com", key)
+    assert not key.strip() or key not in str(rejection.value)
+
+
+def test_a_key_that_the_api_quotes_is_not_told(refresh):
+    with pytest.raises(KeyRejected) as failure:
+        refresh(answer(401, {"error": {"message": f"The API key {API_KEY} is not valid"}}))
+    assert str(failure.value) == "The Partner API answered 401: The API key *** is not valid"
+
+
+def test_a_key_is_checked_by_a_user_who_cannot_be():
+    with partner_api(answer(404)) as api:
+        PartnerClient(api.url, API_KEY).check_key()
+    with partner_api(answer(401)) as api, pytest.raises(KeyRejected):
+        PartnerClient(api.url, API_KEY).check_key()
+
+
+@pytest.mark.parametrize(
+    "script", [answer(401), answer(500), answer(200, "x"), reset], ids=["401", "500", "no JSON", "reset"]
+)
+def test_neither_key_nor_token_is_in_what_is_raised_or_shown(refresh, script):
+    """Invariant 9."""
+    with pytest.raises(BIIntegrationError) as failure:
+        refresh(script)
+    del failure.value.api
+    assert API_KEY not in f"{failure.value} {failure.value!r} {failure.value.__dict__}"
+    assert failure.value.__context__ is None, "it would hold the request, and with it the key"
+    client = PartnerClient("https://xyz.biginterview.com", API_KEY)
+    found, _ = refresh()
+    assert API_KEY not in repr(client)
+    assert TOKEN not in repr(found)

@@ -1,0 +1,135 @@
+"""What is published: built, looked into, installed elsewhere and used by following the README alone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from configparser import ConfigParser
+
+import pytest
+
+from tests.helpers.readme import README, blocks
+from tests.helpers.servers import free_port
+from tests.helpers.stack import ROOT, Program, answers_http
+
+pytestmark = pytest.mark.packaging
+
+PACKAGE = "django_bi_integration"
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    """The folder with the wheel and the sdist, built from a copy, so that no earlier build lends it files."""
+    source = tmp_path_factory.mktemp("source") / "project"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "_build")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", str(folder), str(source))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package_files():
+    """Every file of the package in the tree."""
+    files = (ROOT / PACKAGE).rglob("*")
+    return {str(file.relative_to(ROOT)) for file in files if file.is_file() and "__pycache__" not in file.parts}
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(distributions, package_files):
+    """Templates, static files, migrations and py.typed among it; no tests, no example project."""
+    [wheel] = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {name for name in names if ".dist-info/" not in name} == package_files
+    assert f"{PACKAGE}/py.typed" in names
+    assert f"{PACKAGE}/migrations/0001_initial.py" in names
+    assert any(name.endswith(".html") for name in names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_builds_what_the_wheel_holds(distributions, package_files):
+    """The package, its metadata and the README that they quote."""
+    [sdist] = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert package_files <= names
+    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
+    assert not [name for name in names if name.startswith("example_project")]
+
+
+def test_a_new_project_receives_by_following_the_readme(distributions, tmp_path):
+    """Empty environment, `startproject`, the README's blocks, a delivery, a dispatch: what it promises is printed."""
+    [wheel] = distributions.glob("*.whl")
+    venv.create(tmp_path / "env", with_pip=True)
+    programs = tmp_path / "env" / "bin"
+    project = tmp_path / "project"
+    project.mkdir()
+    code = blocks()
+    assert code["install"].strip() == "pip install django-bi-integration"
+    run(programs / "python", "-m", "pip", "install", "--quiet", wheel)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "TEST_"))}
+    environment |= {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def shell(script, **more):
+        return run("bash", "-euc", script, cwd=project, env=environment | more)
+
+    shell(code["project"])
+    append(project / "university" / "settings.py", code["settings"])
+    append(project / "university" / "urls.py", code["urls"])
+    shell(code["migrate"])
+    shell(code["startapp"])
+    append(project / "university" / "settings.py", code["settings-portal"])
+    (project / "portal" / "receivers.py").write_text(code["receivers"])
+    (project / "portal" / "apps.py").write_text(code["apps"])
+    shell("python manage.py makemigrations --check")
+    path = json.loads(shell(code["register"]))["path"]
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [str(programs / "python"), str(project / "manage.py"), "runserver", "--noreload", str(port)]
+    server = Program("runserver", command, environment, tmp_path / "log", lambda _: answers_http(url))
+    server.start()
+    try:
+        assert shell(code["send"], WEBHOOK_PATH=path, PORT=str(port)).startswith("200 in ")
+    finally:
+        server.stop()
+    assert shell(code["dispatch"]) in README.read_text()
+    (project / "portal" / "templates").mkdir()
+    (project / "portal" / "templates" / "practise.html").write_text(code["sso"])
+    render = "from django.template.loader import render_to_string as r; print(r('practise.html'))"
+    assert '<a href="/bi/sso/login/?to=dashboard"' in shell(f'python manage.py shell -c "{render}"')
+    append(project / "university" / "settings.py", code["celery"])
+    (project / "university" / "celery.py").write_text(code["celery-app"])
+    (project / "university" / "__init__.py").write_text(code["celery-init"])
+    assert shell("python manage.py check") == "System check identified no issues (0 silenced).\n"
+
+
+def append(file, *texts):
+    """Write at the end of a file."""
+    with file.open("a") as module:
+        module.writelines(texts)
+
+
+def test_the_lowest_environment_has_the_floors_of_the_metadata():
+    """What setup.cfg admits at the lower end is what tox proves."""
+    setup, tox = ConfigParser(), ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    tox.read(ROOT / "tox.ini")
+    extras = setup["options.extras_require"]
+    required = "\n".join([setup["options"]["install_requires"], extras["redis"], extras["postgres"]])
+    floors = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?>=([\d.]+)", required, re.MULTILINE))
+    pinned = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\d.]+)", tox["testenv:lowest"]["deps"], re.MULTILINE))
+    assert pinned == floors
+
+
+def run(*command, **options):
+    """Run a program to its end; its output."""
+    result = subprocess.run(
+        [str(part) for part in command], check=False, capture_output=True, text=True, timeout=300, **options
+    )
+    assert result.returncode == 0, f"{command}:\n{result.stdout}\n{result.stderr}"
+    return result.stdout

@@ -1,0 +1,215 @@
+"""Where a launch may lead: never to another host, by whatever trick, and always to the page that was asked for."""
+
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_bi_integration.dispatch.worker import dispatch_pending
+from django_bi_integration.exceptions import NotAllowed
+from django_bi_integration.models import ObjectState
+from django_bi_integration.sso.destinations import check_path, check_return_url, destination
+from tests.helpers.deliveries import big_interview, deliver, interview_event
+
+HOST = "https://xyz.biginterview.com"
+ORIGIN = "https://app.example.edu"
+
+TRICKS = [
+    "",
+    "members",
+    "https://evil.example/",
+    "HTTPS://evil.example/",
+    "//evil.example/",
+    "///evil.example/",
+    "/\\evil.example",
+    "\\/evil.example",
+    "\\\\evil.example",
+    "/%2Fevil.example",
+    "/%252Fevil.example",
+    "/%25252Fevil.example",
+    "/%2525252525252Fevil.example",
+    "/%5Cevil.example",
+    "/%255Cevil.example",
+    "/.//evil.example",
+    "/a//evil.example",
+    "/a%2F%2Fevil.example",
+    "/\N{PILE OF POO}",
+    "/" + "é" * 1000,
+    "/\t/evil.example",
+    "/\n/evil.example",
+    "\t//evil.example",
+    " //evil.example",
+    "/%09/evil.example",
+    "/%0d%0aLocation:%20https://evil.example",
+    "/x\r\nSet-Cookie: a=b",
+    "/\x00",
+    "/%00",
+    "/\x7f",
+    "/\u2028",
+    "/\ud800",
+    "@evil.example",
+    ".evil.example",
+    ":@evil.example",
+    "javascript:alert(1)",
+    "data:text/html,x",
+    "/" + "a" * 4096,
+]
+PATHS = [
+    "/",
+    "/members/dashboard",
+    "/members/curriculum?chapter=6",
+    "/members/mock_interviews/95607/review",
+    "/members/mock_interviews/interview_info/52",
+    "/a%20b?c=%2Fd&e=//f#g",
+    "/vidéo",
+    "/100%",
+    "/x?next=https://elsewhere.example/",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_on_the_own_host_is_taken_as_it_is(path):
+    assert check_path(path) == path
+
+
+@pytest.mark.parametrize("path", TRICKS, ids=ascii)
+def test_a_trick_is_rejected(path):
+    with pytest.raises(NotAllowed):
+        check_path(path)
+
+
+#: Made of what such tricks are made of.
+CHARACTERS = st.sampled_from([*"/\\.:@?#%25fF2c5C0aA \t\r\n\0aé", "%2f", "%5C", "%25", "evil.example", "\ud800", "//"])
+
+
+@given(st.lists(CHARACTERS, max_size=12).map("".join))
+def test_no_path_that_is_taken_leaves_the_host(path):
+    """Whoever follows it, decoded up to three times or not, stays where they are."""
+    try:
+        taken = check_path(path)
+    except NotAllowed:
+        return
+    for _ in range(4):
+        # Browsers take a backslash for a slash, and leave tabs and line breaks out.
+        seen = taken.replace("\\", "/").translate(dict.fromkeys(b"\t\r\n"))
+        assert urlsplit(urljoin(HOST + "/sso/login", seen)).netloc == "xyz.biginterview.com"
+        assert not set(taken) & {"\r", "\n", "\0"}
+        taken = unquote(taken)
+
+
+@given(st.text(max_size=40).map("/".__add__))
+def test_what_is_taken_can_be_encoded_and_comes_out_the_same(path):
+    try:
+        taken = check_path(path)
+    except NotAllowed:
+        return
+    assert unquote(quote(taken, safe="")) == path
+
+
+@pytest.fixture
+def origins(settings):
+    settings.BI_INTEGRATION = {"RETURN_URL_ORIGINS": [ORIGIN, "http://localhost:3000"]}
+
+
+def test_an_origin_that_was_given_as_text_is_one_origin(settings):
+    """A check says so; without the check, each part of it would do."""
+    settings.BI_INTEGRATION = {"RETURN_URL_ORIGINS": ORIGIN}
+    assert check_return_url(f"{ORIGIN}/x") == f"{ORIGIN}/x"
+    with pytest.raises(NotAllowed):
+        check_return_url("https:///evil.example/")
+
+
+@pytest.mark.parametrize("url", [ORIGIN, f"{ORIGIN}/", f"{ORIGIN}/a?b=c#d", "http://localhost:3000/x", "/portal/"])
+def test_a_page_of_an_allowed_origin_is_taken(origins, url):
+    assert check_return_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *[trick for trick in TRICKS if trick],
+        "http://app.example.edu/",
+        "https://app.example.edu:8443/",
+        "https://app.example.edu.evil.example/",
+        "https://app.example.edu@evil.example/",
+        "https://user@app.example.edu/",
+        "https://app.example.edu\\@evil.example/",
+        "https://app.example.edu\\.evil.example/",
+        "https://evil.example/https://app.example.edu/",
+        "https://evil.example?https://app.example.edu",
+        "https://evil.example#@app.example.edu/",
+        "https://app.example.edu%2eevil.example/",
+        "https://app.example.edu\t.evil.example/",
+        "https://app.example.edu\n/",
+        "https:app.example.edu",
+        "https:///app.example.edu/",
+        "https://аpp.example.edu/",  # a Cyrillic letter that looks the same
+        "https://app.example.edu /",
+        "https://[app.example.edu/",
+        "localhost:3000",
+        "//app.example.edu/",
+    ],
+    ids=ascii,
+)
+def test_a_page_elsewhere_is_rejected(origins, url):
+    with pytest.raises(NotAllowed):
+        check_return_url(url)
+
+
+@given(
+    st.lists(st.sampled_from([ORIGIN, *"/\\.:@?#%[] \t", "https:", "evil.example", "app.example.edu"]), max_size=8).map(
+        "".join
+    )
+)
+def test_no_url_that_is_taken_is_of_another_origin(url):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("django.conf.settings.BI_INTEGRATION", {"RETURN_URL_ORIGINS": [ORIGIN]})
+        try:
+            taken = check_return_url(url)
+        except NotAllowed:
+            return
+    seen = urlsplit(urljoin("https://here.example/", taken.replace("\\", "/")))
+    assert (seen.scheme, seen.netloc) in {("https", "here.example"), ("https", "app.example.edu")}
+
+
+@pytest.mark.django_db
+class TestDestinations:
+    """Pages by name."""
+
+    def test_the_dashboard_and_a_chapter(self):
+        assert destination("dashboard", "abc123", {}) == "/members/dashboard"
+        assert destination("track", "abc123", {"chapter": "6"}) == "/members/curriculum?chapter=6"
+
+    def test_an_interview_of_ones_own(self):
+        deliver(big_interview(), interview_event("1"))
+        dispatch_pending()
+        assert destination("review", "abc123", {"interview": "95607"}) == "/members/mock_interviews/95607"
+        assert destination("retake", "abc123", {"interview": 95607}) == "/members/mock_interviews/interview_info/52"
+
+    @pytest.mark.parametrize(
+        ("name", "partner_id", "options"),
+        [
+            ("review", "somebody-else", {"interview": "95607"}),
+            ("review", "", {"interview": "95607"}),
+            ("review", "abc123", {"interview": "\0"}),
+            ("review", "abc123", {"interview": "1"}),
+            ("review", "abc123", {}),
+            ("track", "abc123", {"chapter": "6&x=y"}),
+            ("track", "abc123", {}),
+            ("nowhere", "abc123", {}),
+        ],
+    )
+    def test_a_page_that_there_is_not(self, name, partner_id, options):
+        deliver(big_interview(), interview_event("1"))
+        dispatch_pending()
+        with pytest.raises(NotAllowed):
+            destination(name, partner_id, options)
+
+    def test_a_link_that_leads_elsewhere_is_rejected(self):
+        """Even from the vendor."""
+        deliver(big_interview(), interview_event("1").replace(b"/members/mock_interviews/95607", b"//evil.example/"))
+        dispatch_pending()
+        assert ObjectState.objects.get().data["review_path"] == "//evil.example/"
+        with pytest.raises(NotAllowed):
+            destination("review", "abc123", {"interview": "95607"})

@@ -1,0 +1,220 @@
+"""One id, one person: whoever would open another user's interviews is turned away."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.core.checks import Tags, run_checks
+from django.utils import timezone
+from requests.adapters import HTTPAdapter
+
+from django_bi_integration import sso
+from django_bi_integration.exceptions import BIIntegrationError
+from django_bi_integration.models import BigInterviewAccount, SSOSession
+from tests.helpers.partner_api import answer, knowing_everybody
+from tests.helpers.sign_on import big_interview_account, client_of, new_student
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+LOGIN, LAUNCH = "/bi/sso/login/", "/bi/sso/launch/"
+
+
+def surname(user):
+    """Not one to one: two users have it."""
+    return user.last_name
+
+
+def of_surname(partner_id):
+    return User.objects.filter(last_name=partner_id).order_by("pk").first()
+
+
+def the_one_of_surname(partner_id):
+    return User.objects.get(last_name=partner_id)
+
+
+def nobody(partner_id):
+    return None
+
+
+def newest_of_surname(partner_id):
+    return User.objects.filter(last_name__iexact=partner_id).order_by("pk").last()
+
+
+@pytest.fixture
+def api(settings):
+    with knowing_everybody(settings, {"API_BUDGET_SECONDS": 5}) as running:
+        settings.BI_INTEGRATION |= {
+            "PARTNER_ID": "tests.sso.test_identity.surname",
+            "PARTNER_USER": "tests.sso.test_identity.nobody",
+        }
+        big_interview_account()
+        yield running
+
+
+@pytest.fixture
+def first(api):
+    return new_student("first")
+
+
+@pytest.fixture
+def second(api):
+    return new_student("second")
+
+
+def launch(student):
+    return client_of(student).get(LOGIN).status_code
+
+
+def test_another_users_id_leads_to_nobodys_interviews(settings, api, first, second):
+    """The setting PARTNER_USER finds the first user for the id of the second."""
+    settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.of_surname"}
+    assert launch(first) == 302
+    response = client_of(second).get(LOGIN)
+    session = SSOSession.objects.get(user=second)
+    assert response.status_code == 403
+    assert "so that nobody sees another person’s interviews" in response.content.decode()
+    assert session.reference in response.content.decode()
+    assert "PARTNER" not in response.content.decode()
+    assert session.error.startswith("SharedPartnerID: BI_INTEGRATION['PARTNER_USER'] finds another user")
+    assert f"'Johnson', the id that BI_INTEGRATION['PARTNER_ID'] gives to the user {second.pk}." in session.error
+    assert len(api.requests) == 1
+    assert client_of(second).post(LAUNCH).json()["error"] == "SharedPartnerID"
+
+
+def test_a_function_that_finds_several_users_finds_another(settings, api, first, second):
+    settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.the_one_of_surname"}
+    assert (launch(first), launch(second)) == (403, 403)
+    assert api.requests == []
+
+
+def test_an_id_that_another_user_has_launched_with_is_taken(api, first, second):
+    """Also if PARTNER_USER finds nobody."""
+    assert (launch(first), launch(second)) == (302, 403)
+    error = SSOSession.objects.get(user=second).error
+    assert error.startswith(f"SharedPartnerID: The user {first.pk} has signed on with 'Johnson', the id that BI_INTEGR")
+    assert len(api.requests) == 1
+
+
+def test_who_has_the_id_keeps_it(api, first, second):
+    """Somebody else's rejected launch takes nothing from them."""
+    launch(first)
+    launch(second)
+    with time_machine.travel(timezone.now() + timedelta(minutes=1)):
+        assert launch(first) == 302
+
+
+def test_a_launch_that_failed_takes_no_id(api, first, second):
+    good = api.scripts[0]
+    api.scripts[:] = [answer(401), good]
+    assert (launch(first), launch(second)) == (502, 302)
+
+
+def test_of_two_users_at_once_only_one_gets_through(api, first, second):
+    class MeetsAnother(HTTPAdapter):
+        def send(self, *arguments, **options):
+            with pytest.raises(BIIntegrationError) as failure:
+                sso.start(second)
+            assert failure.value.session.error.startswith("SharedPartnerID")
+            return super().send(*arguments, **options)
+
+    sso.start(first, transport=MeetsAnother())
+    assert [request.path for request in api.requests] == ["/api/users/Johnson"]
+
+
+def test_ids_that_differ_in_case_are_two(api, settings, first, second):
+    """Compared by this package, since a database may take one for the other."""
+    User.objects.filter(pk=second.pk).update(last_name="JOHNSON")
+    second.refresh_from_db()
+    assert (launch(first), launch(second)) == (302, 302)
+    settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.newest_of_surname"}
+    with time_machine.travel(timezone.now() + timedelta(minutes=1)):
+        assert (launch(first), launch(second)) == (403, 302)
+
+
+def test_the_same_id_at_another_organisation_is_another_person(api, first, second):
+    big_interview_account("abc")
+    assert client_of(first).get(LOGIN, {"account": "xyz"}).status_code == 302
+    assert client_of(second).get(LOGIN, {"account": "abc"}).status_code == 302
+
+
+def test_a_person_who_was_deleted_and_added_again_gets_their_interviews_back(api, first, second):
+    launch(first)
+    first.delete()
+    assert launch(second) == 302
+
+
+def test_the_sign_ons_of_a_merged_user_can_be_moved(api, first, second):
+    """As docs/single-sign-on.md says, if both users are the same person."""
+    launch(first)
+    assert launch(second) == 403
+    SSOSession.objects.filter(user=first).update(user=second)
+    assert launch(second) == 302
+
+
+def test_ids_without_a_way_back_are_still_accepted(api, settings, first):
+    """The default of PARTNER_USER knows nothing of them; it may even find a user whose primary key looks like one."""
+    User.objects.filter(pk=first.pk).update(last_name=str(new_student("other").pk))
+    del settings.BI_INTEGRATION["PARTNER_USER"]
+    first.refresh_from_db()
+    assert launch(first) == 302
+
+
+class TestTheCheck:
+    """W010: only if a command names the database, and only if ids are in use."""
+
+    def messages(self):
+        return run_checks(tags=[Tags.database], databases=["default"])
+
+    def test_it_finds_two_users_with_one_id(self, first, second):
+        (message,) = self.messages()
+        assert message.id == "django_bi_integration.W010"
+        assert message.msg == f"PARTNER_ID gives the users {first.pk} and {second.pk} the same id, 'Johnson'."
+        assert "one id for each user, one user for each id" in message.hint
+
+    def test_it_finds_settings_that_contradict_each_other(self, settings, first):
+        new_student("other")
+        settings.BI_INTEGRATION |= {
+            "PARTNER_ID": "django_bi_integration.users.primary_key",
+            "PARTNER_USER": "tests.sso.test_identity.first_user",
+        }
+        assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]
+
+    def test_it_is_silent_for_ids_that_are_one_to_one(self, first, second):
+        User.objects.filter(pk=second.pk).update(last_name="Jones")
+        assert self.messages() == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda bi: bi.clear(),
+            lambda bi: bi.update(PARTNER_ID="tests.sso.test_identity.broken"),
+            lambda bi: bi.update(PARTNER_ID="tests.nowhere"),
+        ],
+        ids=["the default", "a function that raises", "no function"],
+    )
+    def test_it_judges_nothing_else(self, settings, first, second, change):
+        change(settings.BI_INTEGRATION)
+        assert self.messages() == []
+
+    def test_it_keeps_nothing_that_the_hosts_functions_write(self, settings, first):
+        settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_identity.writes"}
+        assert self.messages() == []
+        assert not User.objects.filter(username="written").exists()
+
+    def test_without_an_account_there_is_nothing_to_share(self, first, second):
+        BigInterviewAccount.objects.all().delete()
+        assert self.messages() == []
+
+
+def first_user(partner_id):
+    return User.objects.earliest("pk")
+
+
+def broken(user):
+    raise LookupError
+
+
+def writes(user):
+    User.objects.create_user("written")
+    return "x"

@@ -1,0 +1,163 @@
+"""JSON that is nested deep costs a 400, never the worker, on every interpreter and in the smallest usual thread."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from django_bi_integration.json_body import read_object
+from django_bi_integration.models import ReceivedEvent
+from tests.helpers.deliveries import big_interview, deliver, stored
+from tests.helpers.partner_api import API_KEY
+
+ROOT = Path(__file__).parent.parent.parent
+DEPTH = 130_000
+OBJECTS = 43_000  # what fits into the largest body that is accepted
+NESTED = {
+    "lists": b'{"a":' + b"[" * DEPTH + b"]" * DEPTH + b"}",
+    "objects": b'{"a":' * OBJECTS + b"1" + b"}" * OBJECTS,
+    "without an end": b'{"a":' + b"[" * DEPTH,
+}
+
+#: What runs in a process of its own, which the parser may kill; it prints what each way in makes of the body.
+PROGRAM = f"""
+import sys, threading
+import django
+django.setup()
+from django.core.management import call_command
+from django.test import Client
+from django_bi_integration.partner_api.client import PartnerClient
+from django_bi_integration.exceptions import PartnerAPIError
+from tests.helpers.deliveries import big_interview, deliver
+from tests.helpers.partner_api import answer, partner_api
+
+call_command("migrate", verbosity=0)
+body = sys.stdin.buffer.read()
+
+def webhook():
+    return deliver(big_interview(), body).status_code
+
+def launch():
+    return Client().generic("POST", "/bi/sso/launch/", body, content_type="application/json").status_code
+
+def partner():
+    with partner_api(answer(200, body)) as api:
+        try:
+            PartnerClient(api.url, {API_KEY!r}).tracks("abc123")
+        except PartnerAPIError as error:
+            return type(error).__name__
+
+threading.stack_size(2**20)
+ways = {{"webhook": webhook, "launch": launch, "partner": partner}}
+told = []
+thread = threading.Thread(target=lambda: told.append(ways[sys.argv[1]]()))
+thread.start()
+thread.join()
+print(told)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "body", "told"),
+    [
+        *[("webhook", body, "[400]") for body in NESTED],
+        ("launch", "lists", "[400]"),
+        ("partner", "lists", "['UnexpectedAnswer']"),
+    ],
+)
+def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, told):
+    """In a thread with 1 MiB of stack, as musl, macOS and many containers have it or less."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
+        "DJANGO_ALLOWED_HOSTS": "testserver",
+        "DJANGO_SECRET_KEY": "nesting",
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
+    }
+    command = [sys.executable, "-c", PROGRAM, way]
+    done = subprocess.run(command, cwd=ROOT, env=environment, input=NESTED[body], capture_output=True)
+    assert (done.returncode, done.stdout.decode().strip()) == (0, told), done.stderr.decode()[-2000:]
+
+
+def nested(depth, opening=b"[", closing=b"]"):
+    """An object in which the value of ``a`` makes it ``depth`` levels deep."""
+    return b'{"a":' + opening * (depth - 1) + b"1" + closing * (depth - 1) + b"}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"b":', b"}")], ids=["lists", "objects"])
+def test_the_limit_is_200_levels_whatever_the_interpreter(opening, closing):
+    to = big_interview()
+    assert deliver(to, nested(200, opening, closing)).status_code == 200
+    assert bytes(stored().body) == nested(200, opening, closing)
+    assert deliver(to, nested(201, opening, closing)).status_code == 400
+    assert ReceivedEvent.objects.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"' + b"[" * 5_000 + b'"}',
+        b'{"a":"' + b'\\"[{' * 5_000 + b'"}',
+        b'{"a":"\\\\","b":"' + b"{" * 5_000 + b'\\\\"}',
+        b'{"' + b"[" * 5_000 + b'":1}',
+        b'{"a":[' + b",".join([b"[]"] * 5_000) + b"]}",
+        b'{"a":[' + b",".join([b'{"b":"]"}'] * 5_000) + b"]}",
+        '{"a":["é", "'.encode() + b"[" * 5_000 + b'"]}',
+    ],
+    ids=lambda body: body[:16].decode("utf-8", "replace"),
+)
+def test_brackets_that_nest_nothing_do_not_count(body):
+    """In a text or a key, after an escaped quotation mark or backslash; or side by side."""
+    assert deliver(big_interview(), body).status_code == 200
+    assert bytes(stored().body) == body
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"\\\\","b":' + b"[" * 5_000,
+        b'{"a":"]]]]","b":' + b"[" * 5_000 + b'"',
+        b'{"a":' + b'["]",' * 5_000,
+        b'\xef\xbb\xbf{"a":' + b"[" * 5_000,
+        b"]" * 5_000 + b"[" * 5_000,
+    ],
+    ids=lambda body: body[:12].decode("utf-8", "replace"),
+)
+def test_nesting_that_hides_behind_texts_is_found(body):
+    assert deliver(big_interview(), body).status_code == 400
+
+
+MANY = b"[" * 300  # so that the strings are looked at
+SIZE = 4_000_000
+HOSTILE = {
+    "escaped quotation marks": MANY + b'"' + b'\\"' * (SIZE // 2),
+    "backslashes": MANY + b'"' + b"\\" * SIZE,
+    "a text without an end": MANY + b'"' + b"x" * SIZE,
+    "many texts": MANY + b'""' * (SIZE // 2),
+    "many openings": MANY + b'"\\' * (SIZE // 2),
+    "brackets": b"[" * SIZE,
+    "brackets up and down": b"[]" * (SIZE // 2),
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_the_time_grows_with_the_length_alone(body):
+    """A body 64 times as long takes some 64 times as long; were it the square, it would be 4,096 times."""
+
+    def seconds(text):
+        best = float("inf")
+        for _ in range(3):
+            started = time.thread_time()
+            with suppress(ValueError):
+                read_object(text)
+            best = min(best, time.thread_time() - started)
+        return best
+
+    assert seconds(body) < 1_000 * seconds(body[: SIZE // 64])

@@ -1,0 +1,180 @@
+"""The client's address through real nginx in front of real gunicorn, one and two deep.
+
+Loopback has many addresses: the vendor, a stranger and each proxy have their own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.client import HTTPConnection
+
+import pytest
+
+from tests.helpers.deliveries import COMPLETED
+from tests.helpers.nginx import MISSING, nginx
+from tests.helpers.proxies import APPEND, NEITHER, OVERWRITE, UNBUFFERED, Proxy, running_nginx
+from tests.helpers.servers import free_port
+from tests.helpers.stack import ROOT, Program
+
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("nginx")]
+
+VENDOR, STRANGER, INNER, EDGE = "127.0.0.2", "127.0.0.3", "127.0.0.10", "127.0.0.20"
+
+SET_UP = f"""
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("bi_register", vendor="innovative_educators", name="Orientation", allow=["{VENDOR}"])
+"""
+
+
+@dataclass
+class Site:
+    """Where the webhook is reached: the ports of gunicorn itself, and of the ways there."""
+
+    path: str
+    ports: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    path = nginx() or pytest.skip(MISSING)
+    folder = tmp_path_factory.mktemp("nginx")
+    one, two, by_socket = (free_port() for _ in range(3))
+    sockets = {name: folder / f"{name}.sock" for name in ("one", "socket")}
+    binds = {
+        "one": (INNER, [f"127.0.0.1:{one}", f"unix:{sockets['one']}"]),
+        "two": (f"{EDGE},{INNER}", [f"127.0.0.1:{two}"]),
+        "socket": ("unix:", [f"127.0.0.1:{by_socket}", f"unix:{sockets['socket']}"]),
+    }
+    last = Proxy(f"http://127.0.0.1:{two}", APPEND, INNER)
+    last_without = Proxy(f"http://127.0.0.1:{two}", NEITHER, INNER)
+    ways = {
+        "one": Proxy(f"http://127.0.0.1:{one}", APPEND, INNER),
+        "one, overwriting": Proxy(f"http://127.0.0.1:{one}", OVERWRITE, INNER),
+        "one, with neither line": Proxy(f"http://127.0.0.1:{one}", NEITHER, INNER),
+        "one, unbuffered": Proxy(f"http://127.0.0.1:{one}", UNBUFFERED, INNER),
+        "two": Proxy(last.url, APPEND, EDGE),
+        "two, the edge overwriting": Proxy(last.url, OVERWRITE, EDGE),
+        "two, the edge with neither line": Proxy(last.url, NEITHER, EDGE),
+        "two, the inner with neither line": Proxy(last_without.url, APPEND, EDGE),
+        "past the edge": last,
+        "by a socket": Proxy(f"http://unix:{sockets['socket']}:", APPEND),
+        "by a socket that is not trusted": Proxy(f"http://unix:{sockets['one']}:", APPEND),
+    }
+    with ExitStack() as programs:
+        webhook = register(folder)
+        for name, (trusted, addresses) in binds.items():
+            web = gunicorn(folder, name, trusted, addresses)
+            programs.callback(web.stop)
+            web.start()
+        programs.enter_context(running_nginx(path, folder, [*ways.values(), last_without]))
+        ports = {name: proxy.port for name, proxy in ways.items()}
+        yield Site(webhook, ports | {"gunicorn": one, "gunicorn of two": two, "gunicorn of a socket": by_socket})
+
+
+def environment(folder, **variables):
+    return {
+        **os.environ,
+        "CELERY_BROKER_URL": "memory://localhost/",
+        "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+        "DJANGO_SECRET_KEY": "nginx",
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
+        **variables,
+    }
+
+
+def register(folder):
+    """The path of the webhook, in a new database."""
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", SET_UP]
+    output = subprocess.run(command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=True)
+    return json.loads(output.stdout)["path"]
+
+
+def gunicorn(folder, name, trusted_proxies, addresses):
+    """Requests that come before it has loaded the project wait for it."""
+    command = [sys.executable, "-m", "gunicorn", "example_project.wsgi", *(f"--bind={each}" for each in addresses)]
+    variables = environment(folder, BI_TRUSTED_PROXIES=trusted_proxies)
+    return Program("gunicorn", command, variables, folder / f"{name}.log", lambda new: "Listening at" in new)
+
+
+def post(site, way, client, *headers, body=COMPLETED, chunked=False):
+    """The status that a client of that address gets."""
+    connection = HTTPConnection("127.0.0.1", site.ports[way], timeout=60, source_address=(client, 0))
+    connection.putrequest("POST", site.path)
+    for name, value in headers:
+        connection.putheader(name, value)
+    if chunked:
+        connection.putheader("Transfer-Encoding", "chunked")
+    else:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders([body] if chunked else body, encode_chunked=chunked)
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+SOUND = ["one", "one, overwriting", "two", "two, the edge overwriting", "by a socket"]
+
+
+@pytest.mark.parametrize("way", SOUND)
+def test_the_vendor_is_let_in_and_a_stranger_is_not(site, way):
+    assert [post(site, way, client) for client in (VENDOR, STRANGER)] == [200, 403]
+
+
+FORGED = [
+    [("X-Forwarded-For", VENDOR)],
+    [("X-Forwarded-For", f"{VENDOR}, {INNER}")],
+    [("X-Forwarded-For", f"{VENDOR}, {EDGE}")],
+    [("X-Forwarded-For", f"{VENDOR}, {EDGE}, {INNER}")],
+    [("X-Forwarded-For", f"{VENDOR}, unix:")],
+    [("X-Forwarded-For", f'"{VENDOR}')],
+    [("X-Forwarded-For", f"{VENDOR},")],
+    [("X-Forwarded-For", VENDOR), ("X-Forwarded-For", EDGE)],
+    [("X_Forwarded_For", VENDOR)],
+    [("X-Real-IP", VENDOR), ("Forwarded", f"for={VENDOR}"), ("CF-Connecting-IP", VENDOR)],
+]
+
+
+@pytest.mark.parametrize("way", [*SOUND, "past the edge", "gunicorn", "gunicorn of two", "gunicorn of a socket"])
+def test_a_forged_header_never_counts(site, way):
+    """Invariant 10: through the proxies, past the outer one, and straight to the port."""
+    assert [post(site, way, STRANGER, *forged) for forged in FORGED] == [403] * len(FORGED)
+
+
+@pytest.mark.parametrize("way", SOUND)
+def test_what_the_vendor_says_of_itself_does_no_harm(site, way):
+    assert post(site, way, VENDOR, ("X-Forwarded-For", f"junk, {STRANGER}"), ("X-Real-IP", STRANGER)) == 200
+
+
+@pytest.mark.parametrize("way", ["past the edge", "gunicorn", "gunicorn of two", "gunicorn of a socket"])
+def test_who_comes_past_the_proxies_is_rejected_even_from_the_vendors_address(site, way):
+    assert post(site, way, VENDOR) == 403
+
+
+@pytest.mark.parametrize("way", ["one, with neither line", "two, the edge with neither line"])
+def test_an_outermost_proxy_with_neither_line_lets_its_clients_choose_their_address(site, way):
+    """The documentation warns of it: what the proxy passes on untouched looks like its own word."""
+    assert post(site, way, VENDOR) == 403
+    assert post(site, way, STRANGER, ("X-Forwarded-For", VENDOR)) == 200
+
+
+def test_an_inner_proxy_with_neither_line_rejects_everybody(site):
+    way = "two, the inner with neither line"
+    assert [post(site, way, VENDOR), post(site, way, STRANGER, ("X-Forwarded-For", VENDOR))] == [403, 403]
+
+
+def test_a_socket_that_is_not_trusted_rejects_everybody(site):
+    way = "by a socket that is not trusted"
+    assert [post(site, way, VENDOR), post(site, way, STRANGER, ("X-Forwarded-For", f"{VENDOR}, {INNER}"))] == [403, 403]
+
+
+def test_nginx_gives_a_chunked_body_its_length(site):
+    """It waits for the whole body, unless it is told not to: gunicorn cannot show one that has no length."""
+    body = COMPLETED + b" " * 200_000  # more than nginx reads at once
+    assert post(site, "one", VENDOR, body=body, chunked=True) == 200
+    assert post(site, "one, unbuffered", VENDOR, body=body) == 200
+    assert post(site, "one, unbuffered", VENDOR, body=body, chunked=True) == 411

@@ -1,0 +1,295 @@
+"""Receiving: what is stored, what is answered, and that an event is one row however often it is delivered."""
+
+import json
+from collections import Counter
+
+import pytest
+from django.db import InterfaceError, InternalError, NotSupportedError, OperationalError, ProgrammingError, connection
+from django.test.utils import CaptureQueriesContext
+
+from django_bi_integration.models import ReceivedEvent, WebhookRegistration
+from tests.helpers.deliveries import (
+    COMPLETED,
+    COMPLETED_WITH_COMMENTS,
+    CREATED,
+    KEY,
+    big_interview,
+    deliver,
+    deliver_completion,
+    innovative_educators,
+    interview_event,
+    registration,
+    stored,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+def test_the_documented_interview_is_stored_as_it_came():
+    """Invariant 1 and 3: 200 means stored, and the bytes are the truth."""
+    response = deliver(big_interview())
+    event = stored()
+    assert (response.status_code, response.json()) == (200, {"status": "stored"})
+    assert bytes(event.body) == CREATED
+    assert event.payload == json.loads(CREATED)
+    assert (event.vendor, event.vendor_event_id, event.event_type) == (
+        "big_interview",
+        "123456789",
+        "interview.created",
+    )
+    assert (event.subject_id, event.object_type, event.object_id) == ("{partner_id}", "Interview", "95607")
+    assert event.occurred_at.isoformat() == "2015-05-18T16:37:13+00:00"
+    assert (event.status, event.deliveries, event.origin) == ("pending", 1, "webhook")
+
+
+def test_the_documented_completion_is_stored_as_it_came():
+    assert deliver_completion(innovative_educators()).status_code == 200
+    event = stored()
+    assert bytes(event.body) == COMPLETED
+    assert (event.event_type, event.subject_id) == ("courseComplete", "111222333444")
+    assert event.object_id == "7670fdbe-15ed-504b-a680-d404fa4b0eb4"
+
+
+def test_the_published_sample_with_its_comments_is_no_json():
+    assert deliver_completion(innovative_educators(), COMPLETED_WITH_COMMENTS).status_code == 400
+    assert not ReceivedEvent.objects.exists()
+
+
+def test_six_deliveries_of_one_event_are_one_row():
+    """Invariant 3: Big Interview sends up to six times."""
+    to = big_interview()
+    assert {deliver(to).status_code for _ in range(6)} == {200}
+    assert stored().deliveries == 6
+
+
+def test_the_same_id_with_another_body_keeps_the_first_and_flags_the_conflict():
+    to = big_interview()
+    deliver(to, interview_event("1"))
+    other = interview_event("1", at="2020-01-01T00:00:00.000Z")
+    assert deliver(to, other).status_code == 200
+    event = stored()
+    assert (bytes(event.body), event.deliveries, event.conflicts) == (interview_event("1"), 2, 1)
+    assert bytes(event.conflicting_body) == other
+
+
+def test_an_id_sent_as_a_number_is_the_same_event():
+    to = big_interview()
+    deliver(to, '{"webhook": {"id": 7, "event_name": "interview.created"}}')
+    deliver(to, '{"webhook": {"id": "7", "event_name": "interview.created"}}')
+    assert stored().deliveries == 2
+
+
+def test_equal_ids_of_two_registrations_are_two_events():
+    deliver(big_interview())
+    deliver(registration())
+    assert ReceivedEvent.objects.count() == 2
+
+
+def test_events_without_an_id_are_recognised_by_their_body():
+    to = innovative_educators()
+    for body in ('{"a": 1}', '{"a": 1}', '{"a": 2}'):
+        assert deliver_completion(to, body).status_code == 200
+    assert sorted(ReceivedEvent.objects.values_list("deliveries", flat=True)) == [1, 2]
+
+
+@pytest.mark.parametrize("body", ["{}", '{"test": true}', '{"webhook": null}', '{"webhook": {"event_name": "x.y"}}'])
+def test_an_unknown_event_is_kept(body):
+    """Invariant 8: a new event type or a vendor's test notification loses nothing."""
+    assert deliver(big_interview(), body).status_code == 200
+    assert bytes(stored().body) == body.encode()
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "a/b; charset=utf-16"])
+@pytest.mark.parametrize("accept", ["application/xml", "garbage", "text/html;q=0.1"])
+def test_neither_content_type_nor_accept_is_a_reason_to_reject(content_type, accept):
+    response = deliver(big_interview(), content_type=content_type, headers={"accept": accept})
+    assert (response.status_code, response["content-type"]) == (200, "application/json")
+
+
+@pytest.mark.parametrize("query", ["?format=xml", "?format=api", "?_method=PUT"])
+def test_the_query_does_not_matter(query):
+    to = big_interview()
+    assert deliver(to, path=to.get_absolute_url() + query).status_code == 200
+
+
+def test_the_path_works_without_its_last_slash():
+    """Invariant 1: a redirect to the other form would count as delivered."""
+    to = big_interview()
+    assert deliver(to, path=to.get_absolute_url().rstrip("/")).status_code == 200
+    assert to.get_absolute_url().endswith("/")
+
+
+def test_a_body_over_the_limit_is_a_413(settings):
+    settings.BI_INTEGRATION = {"MAX_BODY_BYTES": 100}
+    assert deliver(big_interview(), b"{" + b" " * 99 + b"}").status_code == 413
+    assert deliver(big_interview(), b"{" + b" " * 98 + b"}").status_code == 200
+
+
+def test_a_chunked_body_without_a_length_is_a_411():
+    """WSGI shows such a body as empty: what was in it is unknown, so it is never acknowledged."""
+    response = deliver(big_interview(), b"", CONTENT_LENGTH="", headers={"transfer-encoding": "chunked"})
+    assert response.status_code == 411
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
+def test_another_method_is_a_405(client, method):
+    response = client.generic(method, big_interview().get_absolute_url(), CREATED, headers={"authorization": KEY})
+    assert (response.status_code, response["allow"]) == (405, "POST")
+    assert not ReceivedEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("others", [0, 30])
+def test_a_delivery_costs_one_statement(django_assert_num_queries, others):
+    """Invariant 11: its row; and the registration, for a process's first delivery to it, and but on PostgreSQL."""
+    connection.close()  # one that lasts is told the statement once
+    for number in range(others):
+        deliver(registration(), interview_event(str(number)))
+    to = big_interview()
+    with django_assert_num_queries(2):
+        deliver(to, interview_event("first"))
+    with django_assert_num_queries(1 if connection.vendor == "postgresql" else 2):
+        deliver(to, interview_event("second"))
+
+
+@pytest.mark.database
+def test_every_digest_is_one_that_the_database_takes():
+    """MariaDB looks into a UUID, and rejects most of those that are nothing but random bits."""
+    to = big_interview()
+    assert {deliver(to, interview_event(str(number))).status_code for number in range(64)} == {200}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_repeat_costs_no_more(django_assert_max_num_queries):
+    """Than one statement more than another delivery; MariaDB, which would wait for a lock, is asked more cautiously."""
+    connection.close()
+    to = big_interview()
+    deliver(to)
+    with django_assert_max_num_queries({"mysql": 6, "postgresql": 2}.get(connection.vendor, 3)):
+        deliver(to)
+    assert stored().deliveries == 2
+
+
+@pytest.fixture
+def connected_anew():
+    if connection.vendor != "postgresql":
+        pytest.skip("PostgreSQL alone plans a statement apart from running it")
+    connection.close()
+    yield
+    connection.close()
+
+
+def kinds_of(queries):
+    return Counter(query["sql"].split()[0] for query in queries)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_lasts_plans_a_delivery_once(connected_anew):
+    """Events with an object and without, repeats, and a key that is no more: as before."""
+    to = big_interview()
+    bodies = [body for number in range(20) for body in (interview_event(str(number)), b'{"id": "x%d"}' % number)]
+    with CaptureQueriesContext(connection) as queries:
+        assert {deliver(to, body).status_code for body in bodies} == {200}
+    assert kinds_of(queries) == {"SELECT": 1 + 1, "INSERT": 1 + 5, "PREPARE": 1, "EXECUTE": 40 - 6}
+    with CaptureQueriesContext(connection) as queries:
+        assert {deliver(to, body).status_code for body in bodies[::2]} == {200}
+    assert kinds_of(queries) == {"SELECT": 1, "UPDATE": 5, "PREPARE": 1, "EXECUTE": 20 + 15}
+    assert sorted(ReceivedEvent.objects.values_list("deliveries", flat=True)) == [1] * 20 + [2] * 20
+    WebhookRegistration.objects.filter(pk=to.pk).update(key_digest="0" * 64)
+    assert deliver(to, interview_event("rejected")).status_code == 401
+    assert ReceivedEvent.objects.count() == 40
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_forgets_loses_no_delivery(connected_anew):
+    """A host's code, or its connection pool, may throw away what a session has."""
+    to = big_interview()
+    for number in range(10):
+        deliver(to, interview_event(str(number)))
+    with connection.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
+    with CaptureQueriesContext(connection) as queries:
+        answers = {deliver(to, interview_event(str(number))).status_code for number in range(10, 20)}
+    assert answers == {200}
+    assert kinds_of(queries) == {"EXECUTE": 1, "INSERT": 10}
+    assert ReceivedEvent.objects.count() == 20
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("rejected", ["SELECT pg_backend_pid()", "PREPARE", "EXECUTE"])
+@pytest.mark.parametrize("failure", [InternalError, NotSupportedError, OperationalError, ProgrammingError])
+def test_what_cannot_be_prepared_is_run_as_it_is(connected_anew, rejected, failure):
+    """By a database that is only like PostgreSQL; and drivers tell of what is forgotten by one class or another."""
+    to, ran = big_interview(), []
+
+    def reject(execute, sql, params, many, context):
+        ran.append(sql)
+        if sql.startswith(rejected):
+            number = "26000" if failure is OperationalError else "0A000"
+            raise failure from type("Rejected", (Exception,), {"pgcode": number})()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(reject):
+        assert {deliver(to, interview_event(str(number))).status_code for number in range(10)} == {200}
+    assert sum(sql.startswith("INSERT") for sql in ran) == ReceivedEvent.objects.count() == 10
+    assert sum(sql.startswith(rejected) for sql in ran) == 1
+
+
+class Wrapped:
+    """A driver's connection as a host's tool may wrap it: without weak references, and without its ``info``."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __getattr__(self, name):
+        if name == "info":
+            raise AttributeError(name)
+        return getattr(self.connection, name)
+
+
+class WeaklyWrapped(Wrapped):
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("wrapped", [Wrapped, WeaklyWrapped])
+def test_a_connection_that_tells_little_loses_no_delivery(connected_anew, wrapped):
+    to = big_interview()
+    connection.connection = wrapped(connection.connection)
+    with CaptureQueriesContext(connection) as queries:
+        assert {deliver(to, interview_event(str(number))).status_code for number in range(10)} == {200}
+    assert kinds_of(queries)["INSERT"] == ReceivedEvent.objects.count() == 10
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["sqlstate", "pgcode"], ids=["psycopg", "psycopg2"])
+def test_a_deadlock_is_tried_again_whichever_driver_tells_of_it(name):
+    to, deadlocks = big_interview(), iter([type("DeadlockDetected", (Exception,), {name: "40P01"})])
+
+    def deadlock_once(execute, sql, params, many, context):
+        for cause in deadlocks if sql.startswith("INSERT") else ():
+            raise OperationalError("deadlock detected") from cause()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(deadlock_once):
+        assert deliver(to).status_code == 200
+    assert next(deadlocks, None) is None
+    assert stored().deliveries == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("failure", [OperationalError, InterfaceError, ProgrammingError])
+def test_no_database_is_a_503_and_the_vendor_may_try_again(failure):
+    """Invariant 1: what could not be stored is not acknowledged."""
+    to = big_interview()
+
+    def unreachable(execute, sql, params, many, context):
+        raise failure("server closed the connection unexpectedly")
+
+    with connection.execute_wrapper(unreachable):
+        response = deliver(to)
+    assert (response.status_code, response["retry-after"]) == (503, "30")
+    assert deliver(to).status_code == 200
+    assert stored().deliveries == 1
