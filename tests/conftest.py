@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from django_bi_integration.dispatch import run
 from django_bi_integration.dispatch import worker as dispatch
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks import views
@@ -47,14 +48,14 @@ def rejection_counter(monkeypatch: pytest.MonkeyPatch) -> RejectionCounter:
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """All that is claimed at once is dispatched in one batch, also by receivers not known to be quick; its sizes."""
+    """The numbers of events that were dispatched together, in transactions without a limit of time."""
     sizes, whole = [], dispatch.dispatch
 
     def recorded(*events: ReceivedEvent, until: float) -> list[str]:
         sizes.append(len(events))
         return whole(*events, until=until)
 
-    monkeypatch.setattr(dispatch, "COMMIT_MS", math.inf)
+    monkeypatch.setattr(run, "COMMIT_AFTER", math.inf)
     monkeypatch.setattr(dispatch, "dispatch", recorded)
     return sizes
 

@@ -17,11 +17,10 @@ from django.views.decorators.http import require_safe
 
 from django_bi_integration.admin.base import RecordAdmin, may_see_payload
 from django_bi_integration.admin.values import EMPTY, exact_time, isolated, preformatted, receiver_rows
-from django_bi_integration.dispatch import receivers
+from django_bi_integration.dispatch import outcomes
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.models.event import digest
-from django_bi_integration.recovery.repair import dispatch_conflicting
-from django_bi_integration.recovery.retry import retry_failed
+from django_bi_integration.recovery import dispatch_conflicting, retry_failed
 from django_bi_integration.signals import BY_EVENT_TYPE
 
 #: The columns that can be downloaded, and the names of their URLs.
@@ -174,7 +173,7 @@ class ReceivedEventAdmin(RecordAdmin):
 
     @admin.display(description=_("receivers"))
     def receiver_table(self, event: ReceivedEvent) -> SafeString:
-        rows = receiver_rows(receivers.load(event))
+        rows = receiver_rows(outcomes.load(event))
         return render_to_string("django_bi_integration/admin/receivers.html", {"rows": rows})
 
     @admin.display(description=_("body"))

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 
-from django_bi_integration.dispatch.receivers import Outcome
+from django_bi_integration.dispatch.outcomes import Outcome
 from django_bi_integration.json_body import plain_object
 from django_bi_integration.text import visible
 

@@ -1,15 +1,12 @@
 """ReceivedEvent: one row for one event, however often it is delivered; together the rows are the queue."""
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import IntegrityError, connection, models, transaction
+from django.db import models
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
@@ -18,177 +15,34 @@ from django_bi_integration import users, vendors
 from django_bi_integration.events import INTERVIEW_CREATED, INTERVIEW_DELETED, EventData
 from django_bi_integration.json_body import plain_object, read_object
 from django_bi_integration.models.managers import Manager
-from django_bi_integration.models.registration import RegistrationChanged, WebhookRegistration
-from django_bi_integration.sql import (
-    Prepared,
-    Statement,
-    Update,
-    attributes,
-    column,
-    columns,
-    fields_of,
-    parameter,
-    row_as_text,
-    table,
-)
+from django_bi_integration.models.registration import WebhookRegistration
 from django_bi_integration.text import visible
-
-#: There is one row for each.
-IDENTITY = ("event_digest", "registration")
-#: What is known of an event when it arrives; the other columns have a default in the database, or none.
-ARRIVES = (
-    *IDENTITY, "vendor", "vendor_event_id", "event_type", "subject_id", "object_type", "object_id", "object_key",
-    "occurred_at", "received_at", "origin", "body",
-)  # fmt: skip
-#: What is then the time of its arrival, too.
-ARRIVED_AT = ("last_delivery_at", "next_attempt_at")
-#: Where an arriving event has what tells whether its registration changed since that was found.
-RECALLED = "registration.as_text"
-#: What a claim changes.
-CLAIMED = ("claim", "attempts", "interruptions", "next_attempt_at")
-#: What the end of a dispatch changes.
-SETTLED = (
-    "receiver_results", "is_stale", "interruptions", "status", "next_attempt_at", "dispatched_at", "last_error",
-)  # fmt: skip
-#: MariaDB's and MySQL's number for a row whose unique key is there.
-DUPLICATE_KEY = 1062
 
 
 def digest(*parts: str) -> UUID:
-    """122 bits of the parts' SHA-256: as text, an index of it would be several times as large."""
-    # Their lengths keep the parts apart whatever is in them; lone surrogates stay distinct. MariaDB takes no 128 bits
-    # for a UUID that do not say by a version how they were made: 5 is "from a name".
+    """Return 122 bits of the parts' SHA-256 as a UUID, whose index is several times smaller than that of text."""
+    # Their lengths keep the parts apart, whatever they contain, and lone surrogates stay distinct. MariaDB accepts a
+    # UUID only with a version: 5 means that it was made from a name.
     text = "".join([f"{len(part)}:{part}" for part in parts])
     return UUID(bytes=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16], version=5)
 
 
-def is_due(now: datetime) -> models.Q:
-    """True of what a worker may claim: new, up for another attempt, or left by a worker whose lease ran out."""
-    return models.Q(status=ReceivedEvent.Status.PENDING, next_attempt_at__lte=now)
-
-
-def _row_by_row(condition: models.Q) -> models.Case:
-    """Return the condition in a form that no database can look up in an index."""
-    return models.Case(models.When(condition, then=True), default=False, output_field=models.BooleanField())
-
-
-class ReceivedEventManager(Manager["ReceivedEvent"]):
-    """What runs for each delivery or each event."""
-
-    def insert(self, arrival: Any, *, recalled: bool = False) -> bool:
-        """Insert a row with what ``arrival`` has of the columns ``ARRIVES``.
-
-        Return False if there is a row of its identity, or if ``recalled`` and the registration's row is no longer what
-        ``arrival.registration`` was when it was read. Raise RegistrationChanged if ``recalled`` and the registration
-        is deleted at this very moment, and ``django.db.Error`` if the row could not be stored.
-        """
-        # An error must not take down a transaction that is the caller's.
-        around = transaction.atomic() if connection.in_atomic_block else nullcontext()
-        try:
-            with around:
-                return _insert(connection.vendor, recalled).execute(arrival) == 1
-        except IntegrityError as error:
-            if recalled:
-                raise RegistrationChanged from error
-            if error.args[:1] == (DUPLICATE_KEY,):
-                return False
-            raise
-
-    def count_repeat(self, arrival: object, *, recalled: bool = False) -> bool:
-        """Count one more delivery of what ``arrival`` is, body and all, without waiting for the row's lock.
-
-        Return False if there is no such row, if a worker has claimed or locked it, or if ``recalled`` and the
-        registration has changed.
-        """
-        return _count_repeat(connection.vendor, recalled).execute(arrival) == 1
-
-    def settle(self, events: Sequence["ReceivedEvent"]) -> bool:
-        """Store what became of events and give up their claims; False where one was not this worker's any more."""
-        return _settle().execute(events) == len(events)
-
-
 class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
     def with_vendor_event_id(self, event_id: str) -> "ReceivedEventQuerySet":
-        """The events of that id, one a registration, found by the key that keeps them one."""
+        """Return the events with this id, at most one for each registration, through their unique index."""
         return self.filter(event_digest=digest("id", event_id))
 
     def conflicting(self) -> "ReceivedEventQuerySet":
-        """Those under whose id another body was delivered."""
+        """Return the events under whose id another body was delivered."""
         return self.filter(conflicts__gt=0)
 
     def received_between(self, start: datetime, end: datetime) -> "ReceivedEventQuerySet":
-        """Those that were received from ``start`` on and before ``end``: while a leaked key worked, for example."""
+        """Return the events received from ``start`` on and before ``end``, for example while a leaked key worked."""
         return self.filter(received_at__gte=start, received_at__lt=end)
 
     def due(self, now: datetime) -> "ReceivedEventQuerySet":
-        """Return what a worker may claim."""
-        return self.filter(is_due(now))
-
-    def due_among(self, now: datetime) -> "ReceivedEventQuerySet":
-        """Return the due events among few others, found without the index of due events.
-
-        That index is slow to read while many entries in it are dead, and databases choose it because few are alive.
-        """
-        return self.filter(_row_by_row(is_due(now)))
-
-    def held_among(self, now: datetime) -> "ReceivedEventQuerySet":
-        """Return the events that some worker has claimed and still holds, found in the same way."""
-        return self.filter(_row_by_row(models.Q(claim__isnull=False, next_attempt_at__gt=now)))
-
-
-@cache
-def _insert(database: str, recalled: bool) -> Statement:
-    """MariaDB and MySQL have no ON CONFLICT: there, an error tells."""
-    fields = fields_of(ReceivedEvent, *ARRIVES)
-    taken = dict(attributes(fields))
-    values = {column(field): parameter(field.attname) for field in fields}
-    values |= {column(field): parameter("received_at") for field in fields_of(ReceivedEvent, *ARRIVED_AT)}
-    source = f"VALUES ({', '.join(values.values())})"
-    if database == "postgresql":
-        # A row that is there is seen before ON CONFLICT, which would wait for a worker that has changed it.
-        same = fields_of(ReceivedEvent, *IDENTITY)
-        found = " AND ".join(f"{column(field)} = {parameter(field.attname)}" for field in same)
-        condition = f"NOT EXISTS (SELECT FROM {table(ReceivedEvent)} WHERE {found})"
-        if recalled:
-            # No row if it changed, instead of an error: PostgreSQL's log would quote the body of what is then rejected.
-            condition += f" AND EXISTS (SELECT FROM {table(WebhookRegistration)} WHERE {_is_recalled()})"
-            taken[RECALLED] = models.TextField()
-        source = f"SELECT {', '.join(values.values())} WHERE {condition}"
-    sql = f"INSERT INTO {table(ReceivedEvent)} ({', '.join(values)}) {source}"
-    if database != "mysql":
-        sql += f" ON CONFLICT ({columns(fields_of(ReceivedEvent, *IDENTITY))}) DO NOTHING"
-    return Prepared(sql, taken) if recalled else Statement(sql, taken)
-
-
-@cache
-def _count_repeat(database: str, recalled: bool) -> Statement:
-    same = fields_of(ReceivedEvent, *IDENTITY, "body")
-    taken = dict(attributes([*fields_of(ReceivedEvent, "received_at"), *same]))
-    found = " AND ".join(f"{column(field)} = {parameter(field.attname)}" for field in same)
-    found += " AND claim IS NULL"
-    if recalled:
-        found += f" AND EXISTS (SELECT FROM {table(WebhookRegistration)} WHERE {_is_recalled()})"
-        taken[RECALLED] = models.TextField()
-    if database == "postgresql":
-        # A worker that is stopped between its lock and its commit must not hold up the vendor.
-        found = f"id = (SELECT id FROM {table(ReceivedEvent)} WHERE {found} FOR NO KEY UPDATE SKIP LOCKED)"
-    sql = (
-        f"UPDATE {table(ReceivedEvent)} SET deliveries = deliveries + 1, last_delivery_at = {parameter('received_at')}"
-    )
-    sql += f" WHERE {found}"
-    return Prepared(sql, taken) if recalled else Statement(sql, taken)
-
-
-def _is_recalled() -> str:
-    """SQL: the registration's row is what it was when it was read."""
-    text = row_as_text(WebhookRegistration)
-    return f"id = {parameter('registration_id')} AND {text} = {parameter(RECALLED)}"
-
-
-@cache
-def _settle() -> Update:
-    changed, held = fields_of(ReceivedEvent, *SETTLED), fields_of(ReceivedEvent, "id", "claim")
-    return Update(ReceivedEvent, changed, held, also=["claim = NULL"])
+        """Return what a worker may claim: new events, those due for a retry, and those whose worker's lease ran out."""
+        return self.filter(status=ReceivedEvent.Status.PENDING, next_attempt_at__lte=now)
 
 
 class ReceivedEvent(models.Model):
@@ -265,7 +119,7 @@ class ReceivedEvent(models.Model):
         help_text=_("Whether a newer event of the same object was dispatched before."),
     )
 
-    objects = ReceivedEventManager.from_queryset(ReceivedEventQuerySet)()
+    objects = Manager.from_queryset(ReceivedEventQuerySet)()
 
     #: Set by a claim: whether the worker that had the event before did not finish it, or one of its receivers.
     was_unfinished = False
@@ -286,7 +140,9 @@ class ReceivedEvent(models.Model):
             models.Index(fields=["object_id"], name="bi_event_object"),
             models.Index(fields=["object_key"], name="bi_event_object_key"),
         ]
-        constraints = [models.UniqueConstraint(fields=IDENTITY, name="bi_one_row_per_vendor_event")]
+        constraints = [
+            models.UniqueConstraint(fields=["event_digest", "registration"], name="bi_one_row_per_vendor_event")
+        ]
 
     def __str__(self) -> str:
         return visible(f"{self.event_type or '?'} {self.vendor_event_id}".rstrip())

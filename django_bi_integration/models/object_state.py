@@ -1,9 +1,8 @@
 """ObjectState: the last known state of an interview or of a course completion."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import models
@@ -12,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration.events import EventData
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
-from django_bi_integration.sql import Update, fields_of
 from django_bi_integration.text import clean, visible
 
 if TYPE_CHECKING:
@@ -24,19 +22,9 @@ class ObjectStateQuerySet(models.QuerySet["ObjectState"]):
         """What is known of one person, deleted objects left out, newest first."""
         return self.filter(subject_id=subject_id, is_deleted=False, data__isnull=False).order_by("-newest_at")
 
-    def store(self, states: Collection["ObjectState"]) -> None:
-        """Update the rows of ``states``, which are there and locked."""
-        if states:
-            _store().execute(states)
 
-
-#: What an event changes.
-CHANGED = ("subject_id", "newest_at", "newest_event", "data", "is_deleted")
-
-
-@cache
-def _store() -> Update:
-    return Update(ObjectState, fields_of(ObjectState, *CHANGED), fields_of(ObjectState, "key"))
+#: The columns that an event changes.
+CHANGED_BY_EVENT = ("subject_id", "newest_at", "newest_event", "data", "is_deleted")
 
 
 class ObjectState(models.Model):

@@ -1,16 +1,14 @@
 """WebhookRegistration: one endpoint for one vendor, with its key and its allowlist."""
 
-import copy
 import hashlib
 import hmac
 import re
 import uuid
 from datetime import timedelta
-from functools import cache
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
-from django.db import connection, models
+from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
@@ -20,14 +18,10 @@ from django_bi_integration.conf import settings
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.networks import Address, is_vast, lies_in, overlap, read_hops, read_network
 from django_bi_integration.paths import own_path
-from django_bi_integration.sql import Lookup
 from django_bi_integration.text import visible
 
 if TYPE_CHECKING:
-    from django.db.models.fields.related_descriptors import RelatedManager
     from django_stubs_ext import StrOrPromise
-
-    from django_bi_integration.models.event import ReceivedEvent
 
 
 NAMES_A_PROXY = "names_a_proxy"
@@ -62,40 +56,6 @@ def validate_networks(value: object) -> None:
             )
 
 
-class WebhookRegistrationManager(Manager["WebhookRegistration"]):
-    def find(self, pk: uuid.UUID) -> "WebhookRegistration | None":
-        """The registration that a delivery is for; many ask, so the statement is not compiled each time."""
-        found: WebhookRegistration | None = _lookup(connection.vendor).find(pk)
-        if found is None or not found.can_be_recalled:
-            _found.pop(pk, None)
-        elif pk not in _found or _found[pk].as_text != found.as_text:
-            if len(_found) >= MOST_FOUND:
-                _found.clear()
-            _found[pk] = found.without_former_key()
-        return found
-
-    def recall(self, pk: uuid.UUID) -> "WebhookRegistration | None":
-        """The registration as this process last found it, without asking the database; None where it has not.
-
-        Whoever goes by it has the database look, in the statement that stores, whether its row is still the same.
-        """
-        return _found.get(pk)
-
-
-#: What this process last found of registrations, and how many of them it remembers at most.
-_found: "dict[uuid.UUID, WebhookRegistration]" = {}
-MOST_FOUND = 1_000
-
-
-class RegistrationChanged(Exception):
-    """A registration is not any more as it was recalled."""
-
-
-@cache
-def _lookup(database: str) -> Lookup:
-    return Lookup(WebhookRegistration)
-
-
 class WebhookRegistration(models.Model):
     """One endpoint for one vendor.
 
@@ -121,13 +81,7 @@ class WebhookRegistration(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
-    objects = WebhookRegistrationManager()
-
-    #: The whole row, as ``find`` found it; None on databases that have no such thing.
-    as_text: str | None = None
-
-    if TYPE_CHECKING:
-        events: RelatedManager[ReceivedEvent]
+    objects = Manager()
 
     class Meta:
         base_manager_name = "objects"
@@ -153,17 +107,6 @@ class WebhookRegistration(models.Model):
     def has_credentials(self) -> bool:
         """Whether there is anything at all that a delivery could prove itself with."""
         return self.has_key or bool(self.allowed_networks)
-
-    @property
-    def can_be_recalled(self) -> bool:
-        """Whether a later delivery may go by it."""
-        return self.is_active and self.has_credentials and self.as_text is not None
-
-    def without_former_key(self) -> "WebhookRegistration":
-        """A copy that knows the key alone: what a former one proves has an end."""
-        known = copy.deepcopy(self)
-        known.previous_key_digest, known.previous_key_until = "", None
-        return known
 
     @property
     def has_previous_key(self) -> bool:

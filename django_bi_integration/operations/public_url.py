@@ -9,12 +9,12 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from django.urls import NoReverseMatch
 
+from django_bi_integration.json_body import read_object
 from django_bi_integration.operations.findings import Finding, Level, within
 from django_bi_integration.operations.middleware import BODY, webhook_path
 from django_bi_integration.partner_api.client import NoRedirectSession
 from django_bi_integration.text import end_of
-from django_bi_integration.webhooks.receive import parse
-from django_bi_integration.webhooks.rejections import NotAnObject, UnknownURL
+from django_bi_integration.webhooks.rejections import UnknownURL
 
 #: Seconds that Innovative Educators waits for an answer ("Integration Details"); Big Interview waits 30.
 PATIENCE = 15.0
@@ -71,8 +71,8 @@ def report_in(response: requests.Response, body: bytes) -> str | None:
     Our view knows no registration of this id, and takes POST alone.
     """
     try:
-        told = parse(body)
-    except NotAnObject:
+        told = read_object(body)
+    except ValueError:
         return None
     report = told.pop("report", "")
     expected = (UnknownURL.status_code, "POST", {"detail": UnknownURL.default_detail})

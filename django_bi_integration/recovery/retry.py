@@ -7,16 +7,17 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from django_bi_integration.dispatch import receivers
+from django_bi_integration.dispatch import outcomes
 from django_bi_integration.dispatch.notify import notify_worker
-from django_bi_integration.dispatch.receivers import Outcome
+from django_bi_integration.dispatch.outcomes import Outcome
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.sql import Update, fields_of
+from django_bi_integration.sql import BulkUpdate, fields_of
 from django_bi_integration.transactions import retry_on_conflict, write_transaction
 
-#: Events in one transaction.
+#: How many events one transaction changes.
 BATCH = 200
 
+#: Called with the events that a transaction changes; what it writes commits with them.
 Record = Callable[[list[ReceivedEvent]], object]
 Status = ReceivedEvent.Status
 
@@ -24,7 +25,7 @@ Status = ReceivedEvent.Status
 def retry_failed(events: QuerySet[ReceivedEvent], *, record: Record | None = None) -> int:
     """Make the failed events among ``events`` due again, only for the receivers that failed; return their number.
 
-    Commits batch by batch, so that nothing waits long for a lock; ``record`` is called with each batch and commits with
+    Commit batch by batch, so that nothing waits long for a lock; ``record`` is called with each batch and commits with
     it. If an error ends this, the batches before it stay due.
     """
     failed = sorted(events.filter(status=Status.FAILED).order_by().values_list("pk", flat=True))
@@ -36,24 +37,24 @@ def retry_failed(events: QuerySet[ReceivedEvent], *, record: Record | None = Non
 
 def _retry(pks: list[int], record: Record | None) -> int:
     with write_transaction():
-        # Not the caller's queryset, which may join the registrations: locked, they would keep deliveries waiting.
+        # Not the caller's queryset, which may join the registrations: locking them would keep deliveries waiting.
         rows = ReceivedEvent.objects.filter(pk__in=pks, status=Status.FAILED).defer("body", "conflicting_body")
         failed = list(rows.order_by("pk").select_for_update())
         for event in failed:
-            outcomes = {
-                name: Outcome() if outcome.status == "failed" else outcome
-                for name, outcome in receivers.load(event).items()
-            }
-            event.receiver_results = receivers.dump(outcomes)
+            stored = outcomes.load(event)
+            for name, outcome in stored.items():
+                if outcome.status == "failed":
+                    stored[name] = Outcome()
+            event.receiver_results = outcomes.dump(stored)
             event.status, event.next_attempt_at, event.attempts = Status.PENDING, timezone.now(), 0
         if failed:
-            _update().execute(failed)
+            _update_statement().execute(failed)
             if record is not None:
                 record(failed)
     return len(failed)
 
 
 @cache
-def _update() -> Update:
+def _update_statement() -> BulkUpdate:
     changed = fields_of(ReceivedEvent, "receiver_results", "status", "next_attempt_at", "attempts")
-    return Update(ReceivedEvent, changed, fields_of(ReceivedEvent, "id"))
+    return BulkUpdate(ReceivedEvent, changed, fields_of(ReceivedEvent, "id"))

@@ -1,4 +1,7 @@
-"""The bounded count of rejected deliveries."""
+"""The bounded count of rejected deliveries.
+
+An administrator sees why and from where deliveries were rejected, and a flood of requests cannot fill the database.
+"""
 
 import threading
 import time
@@ -10,20 +13,24 @@ from uuid import UUID
 
 from django.db import Error as DatabaseFailure
 from django.db import IntegrityError, transaction
+from django.http import HttpRequest
 from django.utils import timezone
 
 from django_bi_integration.models import Rejection, WebhookRegistration
+from django_bi_integration.text import end_of
+from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
+from django_bi_integration.webhooks.rejections import Rejected
 
 
 class Kind(NamedTuple):
-    """What has a quota of its own: a flood of one kind takes no place of another."""
+    """A reason at one registration, or at none. Each kind has its own quota: a flood of one kind displaces no other."""
 
     registration_id: UUID | None
     reason: Rejection.Reason
 
 
 class Source(NamedTuple):
-    """What is counted together."""
+    """Rejections that are counted together."""
 
     kind: Kind
     address: str
@@ -32,7 +39,7 @@ class Source(NamedTuple):
 
 @dataclass
 class Count:
-    """How often, since when, until when, and what the latest request said of its way."""
+    """The number of rejections from one source, their first and last time, and the last one's forwarding header."""
 
     first_at: datetime
     last_at: datetime
@@ -41,14 +48,14 @@ class Count:
 
 
 class RejectionCounter:
-    """Counts rejections in this process and writes them as a batch, at most one in ``INTERVAL`` seconds.
+    """Count rejections in this process, and write them in batches, at most one in ``INTERVAL`` seconds.
 
-    Each kind, a reason at one registration or at none, has its quotas. A batch distinguishes at most ``SOURCES``
-    sources of a kind; the addresses of further ones are left out. Of all batches, the newest ``ROWS`` rows of a kind
-    are kept. So the table holds at most ``ROWS`` times the number of reasons for each registration, and as much for
-    requests to none. What a request says of its way is shown and distinguishes no sources: varying it adds no rows.
+    A batch distinguishes at most ``SOURCES`` sources of each kind; further ones are counted together, without their
+    address. Of all batches, the newest ``ROWS`` rows of each kind are kept. So the table holds at most ``ROWS`` times
+    the number of reasons for each registration, and as many for requests to none. The forwarding header of a request is
+    shown, but distinguishes no sources: a client that varies it adds no rows.
 
-    Counts that wait for the next batch are lost when the process ends: they are not worth a write per request.
+    Counts that wait for the next batch are lost if the process ends: they are not worth a write per request.
     """
 
     INTERVAL = 10.0  # seconds
@@ -60,16 +67,20 @@ class RejectionCounter:
         self._waiting: dict[Kind, dict[Source, Count]] = {}
         self._next_write = 0.0
 
-    def add(self, source: Source, forwarded_for: str) -> None:
+    def count(self, rejection: Rejected, request: HttpRequest, registration_id: UUID) -> None:
+        """Count the rejection of a request to the registration's URL."""
+        kind = Kind(registration_id if rejection.concerns_registration else None, rejection.reason)
+        address = client_address(request)
+        source = Source(kind, address=str(address or ""), peer=end_of(peer(request), 64))
         with self._lock:
-            self._count(source, forwarded_for)
+            self._add(source, end_of(forwarded_for(request), 200))
             if time.monotonic() < self._next_write:
                 return
             self._next_write = time.monotonic() + self.INTERVAL
             waiting, self._waiting = self._waiting, {}
         self._write([pair for counts in waiting.values() for pair in counts.items()])
 
-    def _count(self, source: Source, forwarded_for: str) -> None:
+    def _add(self, source: Source, forwarded_for: str) -> None:
         now = timezone.now()
         counts = self._waiting.setdefault(source.kind, {})
         if source not in counts and len(counts) >= self.SOURCES:
@@ -80,10 +91,10 @@ class RejectionCounter:
         counted.forwarded_for = forwarded_for
 
     def _write(self, batch: list[tuple[Source, Count]]) -> None:
-        with suppress(DatabaseFailure):  # it is unavailable: the rejections stand all the same
+        with suppress(DatabaseFailure):  # the database is unavailable; the requests are rejected all the same
             try:
                 _store(batch)
-            except IntegrityError:  # a registration was deleted meanwhile
+            except IntegrityError:  # a registration was deleted since
                 batch = _without_deleted(batch)
                 _store(batch)
             for kind in {source.kind for source, _ in batch}:
@@ -105,7 +116,7 @@ def _store(batch: list[tuple[Source, Count]]) -> None:
 
 
 def _without_deleted(batch: list[tuple[Source, Count]]) -> list[tuple[Source, Count]]:
-    """Return the batch with what was counted for registrations that are gone counted for none."""
+    """Return the batch with the counts of deleted registrations moved to no registration."""
     present = {None, *WebhookRegistration.objects.values_list("pk", flat=True)}
     return [
         (source if source.kind.registration_id in present else _of_none(source), counted) for source, counted in batch

@@ -10,7 +10,8 @@ import time_machine
 from django.db import DatabaseError, connection, connections
 from django.utils import timezone
 
-from django_bi_integration.dispatch.worker import claim, dispatch_pending
+from django_bi_integration.dispatch.queue import claim
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received, interview_updated
 from tests.helpers.deliveries import big_interview, deliver, interview_event, stored, subscribed

@@ -106,7 +106,7 @@ def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
     deliver(big_interview())
     dispatch()
     assert (asked, stored().status) == ([], "dispatched")
-    monkeypatch.setattr("django_bi_integration.tasks.STINT", 0)
+    monkeypatch.setattr("django_bi_integration.tasks.TIME_BUDGET", 0)
     dispatch()
     assert asked == [True]
 
@@ -114,9 +114,7 @@ def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
 @pytest.mark.parametrize("limit", ["soft_time_limit", "time_limit"])
 def test_a_task_ends_well_before_either_limit_of_the_hosts(limit, monkeypatch):
     given = []
-    monkeypatch.setattr(
-        "django_bi_integration.dispatch.worker.dispatch_pending", lambda seconds, horizon: given.append(seconds)
-    )
+    monkeypatch.setattr("django_bi_integration.tasks.dispatch_pending", lambda seconds, horizon: given.append(seconds))
     monkeypatch.setattr(dispatch, limit, 20)
     dispatch()
     assert given == [5]

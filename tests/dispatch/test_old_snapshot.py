@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from django_bi_integration import tasks
-from django_bi_integration.dispatch import worker as dispatch
+from django_bi_integration.dispatch import horizon
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks.receive import receive
 from tests.helpers.deliveries import big_interview, interview_event
@@ -25,7 +25,7 @@ def restart(monkeypatch):
     """Make this a worker process that has just started; so does each call."""
 
     def start():
-        monkeypatch.setattr(tasks, "horizon", dispatch.Horizon())
+        monkeypatch.setattr(tasks, "horizon", horizon.Horizon())
 
     start()
     return start
@@ -67,8 +67,8 @@ def test_claims_do_not_walk_over_what_was_dispatched_long_ago(restart):
 
 def test_what_has_been_due_for_long_is_found_by_the_next_full_look(monkeypatch):
     """An event that was given back, or whose web server's clock is far behind."""
-    monkeypatch.setattr(dispatch, "FULL_LOOK_INTERVAL", 0.2)
-    monkeypatch.setattr(dispatch, "FULL_LOOK_SHARE", 0)
+    monkeypatch.setattr(horizon, "FULL_SEARCH_INTERVAL", 0.2)
+    monkeypatch.setattr(horizon, "FULL_SEARCH_SHARE", 0)
     tasks.dispatch.apply()
     with time_machine.travel(timezone.now() - timedelta(hours=1)):
         receive(big_interview(), interview_event("late"))

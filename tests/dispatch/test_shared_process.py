@@ -20,7 +20,8 @@ from django.test import AsyncClient, override_settings
 from django.urls import path
 from django.utils import timezone, translation
 
-from django_bi_integration.dispatch.worker import claim, dispatch_pending
+from django_bi_integration.dispatch.queue import claim
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.exceptions import GiveUp
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.signals import event_received

@@ -12,7 +12,8 @@ from django.db import connection, connections
 from django.db.models import F
 from django.utils import timezone
 
-from django_bi_integration.dispatch.worker import claim, dispatch, dispatch_pending
+from django_bi_integration.dispatch.queue import claim
+from django_bi_integration.dispatch.worker import dispatch, dispatch_pending
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received
 from django_bi_integration.webhooks.receive import receive
@@ -43,7 +44,7 @@ def together(*calls):
 
 def test_twenty_copies_at_once_are_one_row(monkeypatch):
     """Invariant 3: by the unique key, not by a look before the insert."""
-    monkeypatch.setattr("django_bi_integration.webhooks.receive.PATIENCE", 30)  # on a machine of any speed
+    monkeypatch.setattr("django_bi_integration.webhooks.store.MAX_WAIT", 30)  # on a machine of any speed
     to = big_interview()
     assert together(*[lambda: deliver(to).status_code] * 20) == [200] * 20
     assert stored().deliveries == 20
@@ -210,7 +211,7 @@ def test_a_clock_that_jumps_neither_loses_nor_doubles_anything():
 def test_a_repeat_does_not_wait_for_receivers(monkeypatch, body):
     """Where the event's row is locked, as MariaDB does for a receiver that refers to it, it is acknowledged uncounted:
     the vendor would give up, and its request hold a web process meanwhile."""
-    monkeypatch.setattr("django_bi_integration.webhooks.receive.PATIENCE", 0.1)
+    monkeypatch.setattr("django_bi_integration.webhooks.store.MAX_WAIT", 0.1)
     to = big_interview()
     deliver(to, body)
     with ThreadPoolExecutor(1) as pool:
@@ -238,7 +239,7 @@ def frozen_worker():
 def test_a_frozen_worker_holds_up_no_redelivery(monkeypatch, body):
     """The vendor would give up. A duplicate is acknowledged uncounted; another body under the same id would be lost, so
     the vendor is asked to send it again."""
-    monkeypatch.setattr("django_bi_integration.webhooks.receive.PATIENCE", 0.1)
+    monkeypatch.setattr("django_bi_integration.webhooks.store.MAX_WAIT", 0.1)
     to, other = big_interview(), body.replace(b"{", b"{ ", 1)
     deliver(to, body)
     with ThreadPoolExecutor(1) as pool, frozen_worker():

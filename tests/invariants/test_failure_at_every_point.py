@@ -12,10 +12,11 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_bi_integration.dispatch.notify import Notifier, notifier
-from django_bi_integration.dispatch.worker import claim, dispatch_pending
-from django_bi_integration.models import ObjectState, ReceivedEvent, WebhookRegistration
-from django_bi_integration.models.registration import _found
+from django_bi_integration.dispatch.queue import claim
+from django_bi_integration.dispatch.worker import dispatch_pending
+from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received, interview_created
+from django_bi_integration.webhooks.registration_cache import _cached, with_registration
 from tests.helpers.deliveries import big_interview, deliver, interview_event, subscribed
 from tests.helpers.faults import Interruption, failing
 from tests.host.models import Counter, Effect
@@ -77,9 +78,9 @@ def test_a_delivery_is_stored_or_not_acknowledged(after, found):
     for number in range(1, MOST):
         start_afresh()
         if found:
-            WebhookRegistration.objects.find(to.pk)
+            with_registration(to.pk, lambda *cached: None)
         else:
-            _found.clear()
+            _cached.clear()
         with failing(number, after=after) as faults:
             status = deliver(to).status_code
         assert status in (200, 503)

@@ -122,7 +122,7 @@ class TestReportsOfErrors:
         def bug(*arguments, **options):
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("django_bi_integration.webhooks.receive.store", bug)
+        monkeypatch.setattr("django_bi_integration.webhooks.receive.store_once", bug)
         response = deliver(big_interview(), BODY, content_type=content_type)
         assert response.status_code == 500
         text = told() + response.content.decode()

@@ -19,7 +19,8 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 
 from django_bi_integration import signals
-from django_bi_integration.dispatch.worker import claim, dispatch, dispatch_pending
+from django_bi_integration.dispatch.queue import claim
+from django_bi_integration.dispatch.worker import dispatch, dispatch_pending
 from django_bi_integration.models import BigInterviewAccount, ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received, interview_updated
 from tests.helpers.deliveries import Recorder, big_interview, deliver, interview_event, stored, subscribed
@@ -80,7 +81,8 @@ def preposted():
 def woken(monkeypatch):
     """What asked for a notification of the workers."""
     asked = []
-    monkeypatch.setattr("django_bi_integration.recovery.repair.notify_worker", lambda: asked.append(True))
+    for module in ("conflicting_bodies", "object_states"):
+        monkeypatch.setattr(f"django_bi_integration.recovery.{module}.notify_worker", lambda: asked.append(True))
     return asked
 
 

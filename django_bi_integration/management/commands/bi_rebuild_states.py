@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 
 from django_bi_integration.management.base import CommandWithExamples
 from django_bi_integration.models import ObjectState, ReceivedEvent, WebhookRegistration
-from django_bi_integration.recovery.repair import rebuild_states, states_without_events
+from django_bi_integration.recovery import rebuild_states, states_without_events
 
 
 class Command(CommandWithExamples):
