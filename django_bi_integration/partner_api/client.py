@@ -40,8 +40,8 @@ from django_bi_integration.exceptions import (
 from django_bi_integration.json_body import read_object
 from django_bi_integration.keys import checked_key
 from django_bi_integration.text import clean
-from django_bi_integration.vendors.base import as_flag, as_mapping, as_moment, as_text
 from django_bi_integration.vendors.big_interview import read_interview
+from django_bi_integration.vendors.json_values import as_datetime, as_flag, as_mapping, as_text
 
 #: Where an anonymous user is made.
 ANONYMOUS = "/api/users/anonymous"
@@ -428,8 +428,8 @@ def _read_user(status: int, document: Mapping[str, Any]) -> PartnerUser:
     return PartnerUser(
         partner_id=partner_id,
         token=text,
-        token_expires_at=as_moment(token.get("expires_at")),
-        created_at=as_moment(user.get("created_at")),
+        token_expires_at=as_datetime(token.get("expires_at")),
+        created_at=as_datetime(user.get("created_at")),
         is_new=status == 201,
     )
 

@@ -1,4 +1,4 @@
-"""Big Interview: mock interviews, proven by a static key sent bare in ``Authorization``.
+"""Big Interview: mock interviews, authenticated by a static key that is sent bare in ``Authorization``.
 
 Source: the partner documentation (github.com/biginterview/biginterview-docs, ``source/docs/partners``) and
 its successor, the single sign-on article on support.biginterview.com.
@@ -14,14 +14,15 @@ from django_bi_integration.events import (
     Interview,
     ParsedEvent,
 )
-from django_bi_integration.vendors.base import Document, Vendor, as_event_id, as_flag, as_mapping, as_moment, as_text
+from django_bi_integration.vendors.base import Document, Vendor
+from django_bi_integration.vendors.json_values import as_datetime, as_event_id, as_flag, as_mapping, as_text
 
 OBJECT_TYPE = "Interview"
 INTERVIEW_EVENTS = (INTERVIEW_CREATED, INTERVIEW_UPDATED, INTERVIEW_DELETED)
 
 
 def read(document: Document) -> ParsedEvent:
-    """Read one delivery."""
+    """Parse a delivery, whatever kind of event it carries."""
     webhook = _webhook(document)
     event_type = as_text(webhook.get("event_name")) or ""
     object_id = _object_id(webhook)
@@ -30,7 +31,7 @@ def read(document: Document) -> ParsedEvent:
         event_id=as_event_id(webhook.get("id")),
         event_type=event_type,
         subject_id=as_text(webhook.get("partner_id")) or "",
-        # A delete carries the object type "None": the event's name alone says what it is about.
+        # A deletion has the object type "None", so the event's name decides.
         object_type=OBJECT_TYPE if known else as_text(webhook.get("api_type")) or "",
         object_id=object_id or "",
         object_key=(OBJECT_TYPE, object_id) if known and object_id else (),
@@ -39,7 +40,7 @@ def read(document: Document) -> ParsedEvent:
 
 
 def read_data(document: Document) -> Interview | None:
-    """The interview that one delivery is about."""
+    """Return the interview that a delivery is about; None if the event type is unknown."""
     webhook = _webhook(document)
     if as_text(webhook.get("event_name")) not in INTERVIEW_EVENTS:
         return None
@@ -48,13 +49,13 @@ def read_data(document: Document) -> Interview | None:
 
 
 def _webhook(document: Document) -> Document:
-    """The fields under their current names. The reference shows them both under ``webhook`` and bare."""
+    """Return the fields under their current names. The reference shows them both under ``webhook`` and at the top."""
     webhook = as_mapping(document.get("webhook")) or document
     return webhook if as_text(webhook.get("event_name")) else _renamed(webhook)
 
 
 def _renamed(draft: Document) -> Document:
-    """The fields of the draft of July 2015, which has ``event``, ``user`` and ``object``."""
+    """Return the draft of July 2015, which has ``event``, ``user`` and ``object``, under the current names."""
     about = as_mapping(draft.get("object"))
     current = {
         "event_name": draft.get("event"),
@@ -66,16 +67,16 @@ def _renamed(draft: Document) -> Document:
 
 
 def _object_id(webhook: Document) -> str | None:
-    """The reference calls ``api_id`` an Integer, its sample sends a string; ``api_object.id`` is a number."""
+    """Return the interview's id. The reference calls ``api_id`` an integer, but its sample has a string."""
     return as_text(webhook.get("api_id")) or as_text(as_mapping(webhook.get("api_object")).get("id"))
 
 
 def _changed_at(interview: Document) -> datetime | None:
-    return as_moment(interview.get("updated_at")) or as_moment(interview.get("created_at"))
+    return as_datetime(interview.get("updated_at")) or as_datetime(interview.get("created_at"))
 
 
 def read_interview(object_id: str | None, partner_id: str | None, fields: Document) -> Interview:
-    """Read an interview object, which webhooks and the Partner API have alike."""
+    """Parse an interview object, which is the same in webhooks and in the Partner API."""
     links = as_mapping(fields.get("links"))
     return Interview(
         id=object_id,
@@ -84,15 +85,15 @@ def read_interview(object_id: str | None, partner_id: str | None, fields: Docume
         interviewer_name=as_text(fields.get("interviewer_name")),
         category=as_text(fields.get("category")),
         completed=as_flag(fields.get("completed")),
-        created_at=as_moment(fields.get("created_at")),
-        updated_at=as_moment(fields.get("updated_at")),
+        created_at=as_datetime(fields.get("created_at")),
+        updated_at=as_datetime(fields.get("updated_at")),
         review_path=as_text(links.get("review")),
         retake_path=as_text(links.get("retake")),
     )
 
 
 def sample(event_type: str, event_id: str, subject_id: str) -> dict[str, Any]:
-    """The sample of "Handling webhooks"; a delete has no object, as "The webhook object" says."""
+    """Return the sample of "Handling webhooks"; a deletion has no object, as "The webhook object" says."""
     interview = {
         "id": 95607,
         "title": "Top 10 Questions",

@@ -1,4 +1,4 @@
-"""Innovative Educators: course completions, known only by the address that they come from.
+"""Innovative Educators: course completions, authenticated only by the address that they come from.
 
 Source: "Live Event Webhooks", techdocs.innovativeeducators.org/data-integrations/webhooks.
 """
@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from django_bi_integration.events import COURSE_COMPLETE, CourseCompletion, Learner, ParsedEvent
-from django_bi_integration.vendors.base import Document, Vendor, as_event_id, as_mapping, as_moment, as_text
+from django_bi_integration.vendors.base import Document, Vendor
+from django_bi_integration.vendors.json_values import as_datetime, as_event_id, as_mapping, as_text
 
 OBJECT_TYPE = "CourseCompletion"
 #: The page's heading says ``courseComplete``, its sample payload ``courseCompletion``.
@@ -18,7 +19,7 @@ FLAT = "userDetail."
 
 
 def read(document: Document) -> ParsedEvent:
-    """Read one delivery, a completion or anything else that the platform may send."""
+    """Parse a delivery, a completion or anything else that the platform may send."""
     subject_id = _subject_id(_learner(document))
     if not _is_completion(document):
         return ParsedEvent(
@@ -39,7 +40,7 @@ def read(document: Document) -> ParsedEvent:
 
 
 def read_data(document: Document) -> CourseCompletion | None:
-    """The completion that one delivery is about."""
+    """Return the completion that a delivery is about; None if it is about anything else."""
     return _completion(document) if _is_completion(document) else None
 
 
@@ -51,12 +52,12 @@ def _is_completion(document: Document) -> bool:
 
 
 def _completion(document: Document) -> CourseCompletion:
-    """A completion in either shape: a ``courseAction``, which has no event name, calls the title ``courseTitle``."""
+    """Parse a completion in either shape. A ``courseAction`` has no event name, and calls the title ``courseTitle``."""
     return CourseCompletion(
         course_id=as_text(document.get("notifiableId")),
         course_title=as_text(document.get("title")) or as_text(document.get("courseTitle")),
         course_sku=as_text(document.get("courseSku")),
-        completed_at=as_moment(document.get("timestamp")),
+        completed_at=as_datetime(document.get("timestamp")),
         company_id=as_text(document.get("companyId")),
         learner=_learner(document),
     )
@@ -79,7 +80,7 @@ def _learner(document: Document) -> Learner:
 
 
 def _user_detail(document: Document) -> Document:
-    """The nightly files have flat columns, such as ``userDetail.id``; webhooks have an object."""
+    """Return the learner's fields. Nightly files have flat columns such as ``userDetail.id``, webhooks an object."""
     flat = {name.removeprefix(FLAT): value for name, value in document.items() if name.startswith(FLAT)}
     return {**flat, **as_mapping(document.get("userDetail"))}
 
@@ -89,7 +90,7 @@ def _subject_id(learner: Learner) -> str:
 
 
 def sample(event_type: str, event_id: str, subject_id: str) -> dict[str, Any]:
-    """The "Sample Payload" of the webhook page, without its comments, which JSON has none of."""
+    """Return the "Sample Payload" of the webhook page, without its comments, which JSON does not allow."""
     return {
         "id": event_id,
         "source": "course_completed",

@@ -41,12 +41,7 @@ def store_once(event: ReceivedEvent, expected_row: str | None = None) -> None:
 
     Raise RegistrationChanged if the row differs, and ``django.db.Error`` if the event could not be stored.
     """
-
-    def write() -> None:
-        while not (_insert(event, expected_row) or _count_duplicate(event, expected_row)):
-            pass  # its row was deleted in between
-
-    retry_on_conflict(lambda: write_what_fits(event, write))
+    retry_on_conflict(lambda: write_what_fits(event, partial(_insert_or_count, event, expected_row)))
 
 
 def write_what_fits(event: ReceivedEvent, write: Callable[[], object]) -> None:
@@ -62,6 +57,11 @@ def write_what_fits(event: ReceivedEvent, write: Callable[[], object]) -> None:
         for name in ("vendor_event_id", "event_type", "subject_id", "object_type", "object_id"):
             setattr(event, name, getattr(event, name).encode("ascii", "replace").decode())
         write()
+
+
+def _insert_or_count(event: ReceivedEvent, expected_row: str | None) -> None:
+    while not (_insert(event, expected_row) or _count_duplicate(event, expected_row)):
+        pass  # its row was deleted in between
 
 
 def _insert(event: ReceivedEvent, expected_row: str | None) -> bool:
