@@ -1,8 +1,8 @@
-"""Wake-ups: tell a Celery worker that events are waiting, without ever holding a request.
+"""Notify a Celery worker that events are due, without ever holding up a request.
 
-A wake-up may be lost, which costs nothing but time: the sweep finds what waits. So it is published from a thread,
-where a broker that is down or silent holds up nobody, and one wake-up stands for all that waits. If the threads of the
-process run only while it handles a request, the request waits for the thread, for a second at most.
+A lost notification costs only time, because the sweep finds every event. So a notification is published from a thread,
+where a broker that is down or silent holds up nobody, and one notification covers all events that are due. If the
+threads of the process run only while it handles a request, the request waits for the thread, for a second at most.
 """
 
 import atexit
@@ -32,20 +32,21 @@ FREEZING_PLATFORMS = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE")
 
 
 class Notifier:
-    """Publishes wake-ups from one thread of this process, started when first asked."""
+    """Publish notifications from one thread of this process, which the first one starts."""
 
-    #: Seconds between two wake-ups of a process: what is asked for in between is one wake-up, at their end.
+    #: Seconds between two notifications of a process; requests for one in between are served by the next.
     INTERVAL = 0.25
-    #: Seconds between two attempts while the broker is away, at most: each costs as much as many deliveries do.
+    #: The longest time between two attempts while the broker is unavailable, in seconds. An attempt costs as much as
+    #: many deliveries.
     LONGEST_INTERVAL = 4.0
-    #: Seconds that a process which ends waits for its last wake-up.
-    LAST_CALL = 1.0
-    #: Seconds that a request waits for its wake-up, if no thread runs after it.
+    #: Seconds that a process waits for its last notification before it exits.
+    EXIT_WAIT = 1.0
+    #: Seconds that a request waits for its notification if no thread runs after the request.
     LONGEST_WAIT = 0.9
 
     def __init__(self) -> None:
         self.app: Celery | None = None
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._start_lock = threading.Lock()
@@ -59,12 +60,12 @@ class Notifier:
         """Publish through ``app``. Celery's own "current app" differs from thread to thread."""
         self.app = app
 
-    def ask(self) -> None:
-        """Ask for a wake-up; returns at once, but in eager mode, where it dispatches here and now.
+    def request(self) -> None:
+        """Request a notification and return at once; in eager mode, dispatch here and now.
 
-        A project without a Celery app has no worker to wake: its cron runs ``bi_dispatch``.
+        A project without a Celery app has no worker to notify: its cron runs ``bi_dispatch``.
         """
-        # Celery takes long to say how it is configured, which does not change once this process publishes.
+        # Celery takes long to report its configuration, which does not change once this process publishes.
         if self._pid != os.getpid():
             if not self.has_app:
                 return
@@ -76,30 +77,30 @@ class Notifier:
                 return
             self._start()
         self._idle.clear()
-        self._asked.set()
+        self._requested.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all that was asked for is published, for ``seconds`` at most; whether it is."""
+        """Wait up to ``seconds`` until every requested notification is published; return False if one is not."""
         return self._idle.wait(seconds)
 
     @property
     def has_app(self) -> bool:
-        """Whether the project has a Celery app, rather than the one that Celery makes up, on amqp://localhost."""
+        """True if the project has a Celery app, other than Celery's default one on amqp://localhost."""
         try:
             return self.celery.main != "default"
         except ImproperlyConfigured:
-            return False  # a system check says so
+            return False  # a system check reports it
 
     @property
     def is_eager(self) -> bool:
-        """Whether tasks run where they are asked for, within the request."""
+        """True if tasks run in the process that sends them, within the request."""
         return bool(self.celery.conf.task_always_eager)
 
     @property
     def celery(self) -> Celery:
-        """The app that messages go through: the one that CELERY_APP names, or the one that ``use`` was given."""
+        """The app that publishes: the one that CELERY_APP names, or the one that ``use`` was given."""
         path = settings.CELERY_APP
-        if path and isinstance(path, str):  # a check reports another type
+        if path and isinstance(path, str):  # a check reports other types
             return named_app(path)
         return self.app or app_or_default()
 
@@ -108,7 +109,7 @@ class Notifier:
         hangs = self._hanging is not None and self._hanging.is_alive()
         if hangs or (self.broker_is_down and self._last_attempt_is_recent()):
             return
-        attempt = threading.Thread(target=self._publish, name="django_bi_integration wake-up", daemon=True)
+        attempt = threading.Thread(target=self._publish, name="django_bi_integration notifier", daemon=True)
         attempt.start()
         attempt.join(self.LONGEST_WAIT)
         if attempt.is_alive():
@@ -121,39 +122,41 @@ class Notifier:
         with self._start_lock:
             if self._pid == os.getpid():
                 return
-            threading.Thread(target=self._run, name="django_bi_integration wake-up", daemon=True).start()
+            threading.Thread(
+                target=self._publish_on_request, name="django_bi_integration notifier", daemon=True
+            ).start()
             self._pid = os.getpid()
-            atexit.register(self.wait, self.LAST_CALL)
+            atexit.register(self.wait, self.EXIT_WAIT)
 
-    def _run(self) -> None:
+    def _publish_on_request(self) -> None:
         interval = self.INTERVAL
         while True:
-            self._asked.wait()
-            self._asked.clear()
+            self._requested.wait()
+            self._requested.clear()
             self._publish()
             interval = min(2 * interval, self.LONGEST_INTERVAL) if self.broker_is_down else self.INTERVAL
             time.sleep(interval)
-            if not self._asked.is_set():
+            if not self._requested.is_set():
                 self._idle.set()
 
     def _publish(self) -> None:
         try:
-            # Without this policy, a broker that refuses connections is asked again and again.
-            # As beat sends it: with the queue that the task's own options or a router give it.
+            # Without this policy, Celery retries a broker that refuses connections.
+            # The queue is the one that beat uses: of the task's own options or of a router.
             self.celery.tasks[TASK].apply_async(retry_policy={"max_retries": 0}, ignore_result=True)
-        except Exception as error:  # noqa: BLE001 - transports raise what they like; no wake-up is worth a crash
+        except Exception as error:  # noqa: BLE001 - transports raise what they like; no notification is worth a crash
             if not self.broker_is_down:
-                logger.warning("wake-up not sent, the sweep will dispatch: %s", _told(error))
+                logger.warning("workers were not notified, the sweep will dispatch: %s", _description(error))
             self.broker_is_down = True
         else:
             if self.broker_is_down:
-                logger.info("wake-ups are sent again")
+                logger.info("workers are notified again")
             self.broker_is_down = False
         self.attempted_at = time.monotonic()
 
 
 def threads_stop_between_requests() -> bool:
-    """Return whether the threads of this process run only while it handles a request."""
+    """Return True if the threads of this process run only while it handles a request."""
     return _uwsgi_stops_threads() or any(name in os.environ for name in FREEZING_PLATFORMS)
 
 
@@ -167,7 +170,7 @@ def _uwsgi_stops_threads() -> bool:
 
 
 def named_app(path: str) -> Celery:
-    """Import a Celery app by its dotted path; raise ImproperlyConfigured if there is none."""
+    """Import a Celery app by its dotted path; raise ImproperlyConfigured if there is no app."""
     try:
         app = import_string(path)
     except ImportError as error:
@@ -177,8 +180,8 @@ def named_app(path: str) -> Celery:
     return app
 
 
-def _told(error: Exception) -> str:
-    """The error as a log may have it: one that cannot read the broker's URL quotes it, with a part of its password."""
+def _description(error: Exception) -> str:
+    """Describe the error for a log. A ValueError quotes a broker's URL that it cannot parse, with its password."""
     kind = type(error).__name__
     return kind if isinstance(error, ValueError) else f"{kind}: {error}"
 
@@ -187,5 +190,5 @@ notifier = Notifier()
 
 
 def notify_worker() -> None:
-    """Ask a worker to dispatch what waits."""
-    notifier.ask()
+    """Request the notification of a worker that events are due."""
+    notifier.request()

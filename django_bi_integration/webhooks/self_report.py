@@ -45,7 +45,7 @@ class Watch:
         asked_at = probed_at and probed_at + DELAY / 2
         if mode == "request":
             asked_at = now
-            notifier.ask()
+            notifier.request()
         elif mode == "thread":
             self._ask_later()
         return {
@@ -64,7 +64,7 @@ class Watch:
     def _ask_later(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = threading.Timer(DELAY, notifier.ask)
+        self._timer = threading.Timer(DELAY, notifier.request)
         self._timer.daemon = True
         with suppress(RuntimeError):  # no thread to spare
             self._timer.start()

@@ -98,5 +98,5 @@ def test_a_name_that_leads_to_no_app_is_an_error_and_costs_no_delivery(settings,
     notifier = Notifier()
     notifier.use(Celery("another", broker="memory://", set_as_current=False))
     assert not notifier.has_app
-    notifier.ask()
+    notifier.request()
     assert notifier.wait(0)

@@ -49,7 +49,7 @@ def test_a_repeat_wakes_the_worker_too(celery_worker_thread):
 
 def test_the_sweep_finds_what_no_notify_worker_reached(celery_worker_thread, monkeypatch):
     """Invariant 4: what beat sends is the same task."""
-    monkeypatch.setattr(notifier, "ask", lambda: None)
+    monkeypatch.setattr(notifier, "request", lambda: None)
     deliver(big_interview())
     (entry,) = beat_schedule().values()
     assert entry["schedule"] == 10
@@ -78,7 +78,7 @@ def test_a_notification_goes_to_the_queue_that_a_sweep_goes_to(setting):
     with app.connection_for_write() as connection:
         queue = connection.SimpleQueue("webhooks")
         queue.clear()
-        own.ask()
+        own.request()
         assert own.wait(30)
         app.tasks[TASK].apply_async()  # as beat does
         assert queue.qsize() == 2
@@ -125,8 +125,8 @@ def test_a_silent_broker_holds_nobody(silent_broker):
     own = Notifier()
     own.use(Celery("silent", broker=f"redis://127.0.0.1:{silent_broker}/0", set_as_current=False))
     before = time.monotonic()
-    own.ask()
-    own.ask()
+    own.request()
+    own.request()
     elapsed = time.monotonic() - before
     assert not own.wait(0.3), "the broker cannot have taken it"
     assert elapsed < 5, "asking waited for an answer that never came"
@@ -144,7 +144,7 @@ def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(fr
     sent = []
     own.app.send_task = lambda name, *arguments, **options: (time.sleep(0.05), sent.append(name))
     for number in (1, 2, 3):
-        own.ask()
+        own.request()
         assert sent == ["django_bi_integration.dispatch"] * number
 
 
@@ -155,7 +155,7 @@ def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between
     waits = []
     for _ in range(20):
         before = time.monotonic()
-        own.ask()
+        own.request()
         waits.append(time.monotonic() - before)
     assert waits[0] < 5
     assert sum(waits[1:]) < 0.5
@@ -172,10 +172,10 @@ def test_a_broker_that_rejects_is_asked_once_in_a_while_by_such_a_process(frozen
 
     own.app.send_task = reject
     for _ in range(20):
-        own.ask()
+        own.request()
     assert len(attempts) == 1
     own.LONGEST_INTERVAL = 0
-    own.ask()
+    own.request()
     assert len(attempts) == 2
 
 
@@ -202,7 +202,7 @@ def test_without_a_celery_app_nothing_is_published(monkeypatch):
     own = Notifier()
     own.use(Celery("default", broker="memory://localhost/", set_as_current=False))
     monkeypatch.setattr(own.app, "send_task", lambda *arguments, **options: pytest.fail("published"))
-    own.ask()
+    own.request()
     assert own.wait(0)
 
 
@@ -211,15 +211,15 @@ def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
     own = Notifier()
     own.use(Celery("down", broker=f"redis://127.0.0.1:{unused_port}/0", set_as_current=False))
     for _ in range(3):
-        own.ask()
+        own.request()
         assert own.wait(10)
     own.use(Celery("up", broker="memory://localhost/", set_as_current=False))
-    own.ask()
+    own.request()
     assert own.wait(10)
     texts = [record.getMessage() for record in caplog.records if record.name.endswith("notify")]
     assert len(texts) == 2
-    assert texts[0].startswith("wake-up not sent, the sweep will dispatch")
-    assert texts[1] == "wake-ups are sent again"
+    assert texts[0].startswith("workers were not notified, the sweep will dispatch")
+    assert texts[1] == "workers are notified again"
 
 
 def test_a_broker_that_is_away_is_asked_less_and_less():
@@ -235,7 +235,7 @@ def test_a_broker_that_is_away_is_asked_less_and_less():
             raise ConnectionRefusedError
 
     own.app.send_task = reject
-    wait_until(lambda: own.ask() or len(attempts) >= 7)
+    wait_until(lambda: own.request() or len(attempts) >= 7)
     pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert [pause >= least for pause, least in zip(pauses, [0.02, 0.04, 0.08, 0.08, 0.08], strict=False)] == [True] * 5
     assert own.wait(60)

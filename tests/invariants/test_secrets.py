@@ -229,9 +229,9 @@ class TestReportsOfErrors:
     def test_a_broker_whose_url_cannot_be_read(self, told):
         lost = Notifier()
         lost.use(Celery("x", broker="redis://:ses/ame@127.0.0.1/0", set_as_current=False))
-        lost.ask()
+        lost.request()
         assert lost.wait(5)
-        assert "wake-up not sent, the sweep will dispatch: ValueError" in told()
+        assert "workers were not notified, the sweep will dispatch: ValueError" in told()
         assert "'ses'" not in told()
 
 
