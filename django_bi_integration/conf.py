@@ -9,46 +9,46 @@ NAMESPACE = "BI_INTEGRATION"
 
 
 class Settings:
-    """Attribute access to the dict ``settings.BI_INTEGRATION``; what it leaves out has the default here."""
+    """The settings in ``settings.BI_INTEGRATION`` as attributes; a setting that it leaves out has its default here."""
 
-    # Whose X-Forwarded-For counts: one entry per hop, outermost first. An entry is an address, a CIDR network, or a
-    # list of them. Empty: nobody's.
+    # The proxies whose X-Forwarded-For is trusted: one entry per hop, outermost first. An entry is an address, a CIDR
+    # network, or a list of them.
     TRUSTED_PROXIES: Sequence[str | Sequence[str]] = ()
     # The largest webhook body that is accepted, in bytes.
     MAX_BODY_BYTES: int = 262_144
-    # How long a worker may keep an event to itself before another may take it over.
+    # Seconds after which another worker may claim an event that a worker has claimed.
     LEASE_SECONDS: int = 60
-    # How often a receiver is tried for one event before it is failed.
+    # How often a receiver is tried for one event before it has failed.
     MAX_ATTEMPTS: int = 10
-    # The wait before the second attempt; it doubles with every further one, up to the limit below.
+    # The wait before the second attempt; it doubles with each further attempt, up to the limit below.
     RETRY_FIRST_SECONDS: int = 15
     RETRY_LIMIT_SECONDS: int = 3600
-    # Whether events older than what was dispatched already are kept from the receivers.
+    # True: receivers do not get events that are older than what was dispatched already.
     SKIP_STALE: bool = False
     # Dotted path of the Celery app that notifies workers; empty: the current app.
     CELERY_APP: str = ""
 
-    # Where Big Interview is; {org} stands for the organisation's subdomain.
+    # Big Interview's address; {org} stands for the organisation's subdomain.
     BASE_URL: str = "https://{org}.biginterview.com"
-    # What encrypts the Partner API keys, newest first. Django's own secret key always stands behind them.
+    # The keys that encrypt the Partner API keys, newest first. Django's secret key is always the last of them.
     ENCRYPTION_KEYS: Sequence[str] = ()
-    # How the Partner API is told names and e-mail addresses: "json" or "form".
+    # How names and e-mail addresses are sent to the Partner API: "json" or "form".
     API_ENCODING: str = "json"
-    # How long the Partner API may take, retries included, while a student waits.
+    # Seconds that the Partner API may take, retries included, while a student waits.
     API_BUDGET_SECONDS: int = 8
-    # How many launches of a process may wait for the Partner API at once; keep it below the number of its threads.
+    # How many launches of a process may wait for the Partner API at once; fewer than the process has threads.
     MAX_CONCURRENT_LAUNCHES: int = 2
-    # How many launches a minute the visitors of one address may start without a log-in.
+    # How many launches a minute visitors of one network may start without logging in.
     VISITOR_LAUNCHES_PER_MINUTE: int = 30
     # Dotted paths: a user's id at Big Interview, the user whom an id belongs to, a user's names and e-mail address.
     PARTNER_ID: str = "django_bi_integration.users.primary_key"
     PARTNER_USER: str = "django_bi_integration.users.user_by_primary_key"
     USER_DETAILS: str = "django_bi_integration.users.usual_details"
-    # Where students may be sent after Big Interview: scheme and host.
+    # Where students may be sent after Big Interview: schemes and hosts.
     RETURN_URL_ORIGINS: Sequence[str] = ()
-    # Whether students come back through this project, so that their return is seen.
+    # True: students return through this project, so that their return is recorded.
     TRACK_RETURNS: bool = True
-    # Where they go then who were not promised another page.
+    # Where returning students are redirected if no return_url was given.
     RETURN_PAGE: str = "/"
 
     def __getattribute__(self, name: str) -> Any:
@@ -57,7 +57,7 @@ class Settings:
             return default
         given = getattr(django_settings, NAMESPACE, {})
         value = given.get(name, default) if isinstance(given, dict) else default
-        # A check rejects text in place of a list, but not every server runs the checks; its characters are no entries.
+        # A check rejects text instead of a list, but not every server runs the checks. Its characters are not entries.
         return (value,) if isinstance(default, tuple) and isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""What every vendor's payload becomes: frozen dataclasses, and the names of the event types."""
+"""Typed event data: frozen dataclasses, and the names of the event types."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ COURSE_COMPLETE = "courseComplete"
 
 @dataclass(frozen=True, slots=True)
 class Interview:
-    """A mock interview at Big Interview; of a deleted one only the ids are known.
+    """A mock interview at Big Interview. Only the ids of a deleted interview are known.
 
     ``review_path`` and ``retake_path`` are paths on the organisation's own Big Interview host; opening
     ``retake_path`` there starts a new interview. A field that the vendor left out is None.
@@ -36,9 +36,9 @@ class Learner:
     """The person who completed a course, as Innovative Educators knows them.
 
     ``external_customer_id`` is the identifier that the institution sent at single sign-on (leading zeros
-    kept); ``refs`` holds the optional ``ref1`` … ``ref10`` that it sent along, those that are not null.
-    ``sf_contact_id`` and ``sf_account_id`` are the institution's ids in Salesforce. A ``repr`` shows none of these but
-    the identifier, and neither names nor e-mail address, so that no log has them by accident.
+    kept); ``refs`` holds the optional ``ref1`` … ``ref10`` that it sent along, except those that are null.
+    ``sf_contact_id`` and ``sf_account_id`` are the institution's ids in Salesforce. Of all these, a ``repr`` shows only
+    the identifier, and no name or e-mail address, so that no log contains them by accident.
     """
 
     id: str | None = None
@@ -72,11 +72,11 @@ EventData = Interview | CourseCompletion
 
 @dataclass(frozen=True, slots=True)
 class ParsedEvent:
-    """What a vendor module reads out of one delivery's JSON object to store it.
+    """The columns that a vendor module parses from a delivery.
 
-    ``event_id`` is None where the vendor sent none; ``event_type`` is the vendor's documented word, or its
-    own unknown one. ``object_key`` tells apart what must be dispatched one at a time: events with equal
-    keys concern the same interview, or the same learner in the same course.
+    ``event_id`` is None if the vendor sent none. ``event_type`` is the vendor's documented word, or an unknown one that
+    it sent. Events with equal ``object_key`` are about the same interview, or the same learner in the same course, and
+    are dispatched one at a time.
     """
 
     event_id: str | None

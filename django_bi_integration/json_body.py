@@ -10,8 +10,8 @@ from django_bi_integration.text import clean
 
 #: MariaDB rejects JSON that is nested deeper.
 MAX_DEPTH = 30
-#: JSON that is nested deeper is not parsed. Python 3.11 counts the request's own stack towards its limit of 1,000. 3.13
-#: overflows a thread's stack of 1 MiB, at some 8,000 levels, before it reaches its limit: that kills the process.
+#: JSON that is nested deeper is not parsed. Python 3.11 counts the request's stack towards its limit of 1,000. Python
+#: 3.13 overflows a thread's stack of 1 MiB at some 8,000 levels, before it reaches its limit, and the process dies.
 MAX_NESTING = 200
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - set(_STEP))
@@ -31,17 +31,17 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def _is_too_deep(body: bytes) -> bool:
-    """Return whether the parser could meet more than ``MAX_NESTING`` open brackets. Takes linear time."""
+    """Return True if the parser could meet more than ``MAX_NESTING`` open brackets. This takes linear time."""
     if body.count(b"[") + body.count(b"{") <= MAX_NESTING:  # true of every event that a vendor documents
         return False
-    # Without escaped backslashes, and then without escaped quotation marks, each of those left begins or ends a string.
+    # Without escaped backslashes and escaped quotation marks, each quotation mark that is left begins or ends a string.
     outside_strings = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
     brackets = b"".join(outside_strings).translate(None, _NO_BRACKETS)
     return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_NESTING
 
 
 def plain_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in ``body``, or None where there is none that every database could hold as JSON."""
+    """Return the JSON object in ``body``; None if it is invalid or not every database could hold it as JSON."""
     try:
         document = read_object(body)
     except ValueError:
@@ -50,7 +50,7 @@ def plain_object(body: bytes) -> dict[str, Any] | None:
 
 
 def _parse_int(digits: str) -> int | float:
-    """A whole number; one with more digits than Python reads is infinite, as 1e400 is."""
+    """Return an integer; infinity, as for 1e400, if it has more digits than Python parses."""
     try:
         return int(digits)
     except ValueError:
@@ -65,9 +65,9 @@ _DECODER = json.JSONDecoder(parse_constant=_reject_constant, parse_int=_parse_in
 
 
 def is_plain(value: object) -> bool:
-    """Whether every database can hold the parsed JSON ``value`` as JSON.
+    """Return True if every database can hold the parsed JSON ``value`` as JSON.
 
-    Not where it is nested deeper than ``MAX_DEPTH``, or has NUL, a lone surrogate or an infinite number in it.
+    It must not be nested deeper than ``MAX_DEPTH``, nor contain NUL, a lone surrogate or an infinite number.
     """
     layer = [value]
     for _ in range(MAX_DEPTH + 1):

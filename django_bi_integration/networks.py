@@ -1,4 +1,4 @@
-"""Addresses and networks: how they are read, and which lies in which."""
+"""Parse IP addresses and networks, and compare them."""
 
 import ipaddress
 from functools import lru_cache
@@ -12,16 +12,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: IPv6 networks whose last 32 bits are an IPv4 address: mapped ones (RFC 4291), and NAT64's own prefix (RFC 6052).
 OF_IPV4 = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 PEER = "REMOTE_ADDR"
-#: A peer without an address, in nginx's own words.
+#: A peer without an address, written as nginx writes it.
 UNIX_SOCKET = "unix:"
 
 
 def read_address(text: str) -> Address | None:
-    """The one address in ``text``, which may have a port or brackets; None where that is none, or has a zone id.
+    """Return the address in ``text``, which may have a port or brackets; None if it is invalid or has a zone id.
 
-    django-ipware reads it. It is handed the one value alone, as the peer's, with every option given: whatever else
-    stands in the request or in the project's ``IPWARE_*`` settings has no say. An IPv4 address within an IPv6 one
-    becomes that IPv4 address.
+    django-ipware parses it. It gets only this value, as the peer's, with every option given, so that the rest of the
+    request and the project's ``IPWARE_*`` settings have no effect. An IPv4 address inside an IPv6 address becomes the
+    IPv4 address.
     """
     lone_peer = SimpleNamespace(META={PEER: text})
     found, _ = get_client_ip(
@@ -36,13 +36,13 @@ def read_address(text: str) -> Address | None:
 
 
 def read_network(text: object) -> Network:
-    """Return the network, or the one address, in ``text``; raise ValueError. IPv4 within IPv6 becomes IPv4."""
+    """Return the network or address in ``text``; raise ValueError if there is none. IPv4 inside IPv6 becomes IPv4."""
     if not isinstance(text, str) or "%" in text:
         raise ValueError(f"{text!r} does not appear to be an address or a network")
     return _parse_network(text)
 
 
-@lru_cache(maxsize=1_000)  # each delivery asks for the same ones, and a CDN has dozens
+@lru_cache(maxsize=1_000)  # each delivery compares the same ones, and a CDN has dozens
 def _parse_network(text: str) -> Network:
     found = ipaddress.ip_network(text)
     for prefix in OF_IPV4:
@@ -63,7 +63,7 @@ def read_hops(setting: object) -> list[tuple[object, ...]]:
 
 
 def lies_in(address: Address | None, network: object) -> bool:
-    """Whether the address is in the network. Where either is none it is not: not every server runs the checks."""
+    """Return True if the address is in the network; False if one of them is invalid (not every server runs checks)."""
     try:
         return address is not None and address in read_network(network)
     except ValueError:
@@ -71,7 +71,7 @@ def lies_in(address: Address | None, network: object) -> bool:
 
 
 def overlap(network: Network, other: object) -> bool:
-    """Whether an address is in both, as far as the other is a network at all."""
+    """Return True if an address is in both networks; False if ``other`` is not a valid network."""
     try:
         return network.version == (read := read_network(other)).version and network.overlaps(read)
     except ValueError:
@@ -79,14 +79,15 @@ def overlap(network: Network, other: object) -> bool:
 
 
 def is_vast(network: Network) -> bool:
-    """Whether the network is a large part of the internet: wider than /8, or than /16 for IPv6."""
+    """Return True if the network is a large part of the internet: wider than /8, or than /16 for IPv6."""
     return network.prefixlen < (8 if network.version == 4 else 16)
 
 
 def look_like_one_hop(one: Network, other: Network) -> bool:
-    """Return whether two networks are probably of one proxy: IPv4 and IPv6, near subnets of one size, or overlapping.
+    """Return True if two networks probably belong to one proxy.
 
-    Equal ones are not: nobody would name the same network twice for one proxy.
+    They do if they are IPv4 and IPv6, near subnets of one size, or overlapping. Equal networks do not, because nobody
+    would name the same network twice for one proxy.
     """
     if one.version != other.version:
         return True

@@ -1,4 +1,4 @@
-"""The paths of this package's own URLs, wherever the project includes them."""
+"""The paths of this package's URLs, wherever the project includes them."""
 
 from uuid import UUID
 

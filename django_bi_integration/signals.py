@@ -1,18 +1,18 @@
 """The signals that host projects subscribe to.
 
-Every receiver is called with
+A worker calls the receivers of events with
 
-* ``sender``: the model class ``WebhookRegistration``,
+* ``sender``: the model class ``ReceivedEvent``,
 * ``event``: the stored ``ReceivedEvent``,
-* ``data``: the typed reading, an ``Interview`` or a ``CourseCompletion`` (``None`` where it is unknown),
+* ``data``: its typed data, an ``Interview`` or a ``CourseCompletion`` (None if the event type is unknown),
 
-and ``signal``, as with every Django signal. Take ``**kwargs`` too: arguments may be added.
+and ``signal``, as with every Django signal. Accept ``**kwargs``, too: arguments may be added.
 
-``event_conflicted`` is sent with ``sender``, the model class ``ReceivedEvent``, and ``event``, once that delivery is
-counted and committed. Its receivers run in the vendor's request, so keep them short; one that raises is logged and
+``event_conflicted`` is sent with ``sender``, the model class ``ReceivedEvent``, and ``event``, after the delivery was
+counted and committed. Its receivers run in the vendor's request, so keep them short. If one raises, that is logged and
 changes nothing.
 
-Receivers of the three signals of single sign-on run in the student's request, so keep them short; one that raises
+Receivers of the three signals of single sign-on run in the student's request, so keep them short. If one raises, that
 is logged and changes nothing. They are called with ``sender``, the model class ``SSOSession``, and ``session``.
 """
 
@@ -41,11 +41,11 @@ __all__ = [
 interview_created = Signal()
 #: An interview was updated (Big Interview, ``interview.updated``); look at ``data.completed``.
 interview_updated = Signal()
-#: A user deleted their interview (Big Interview, ``interview.deleted``); ``data`` has the ids alone.
+#: A user deleted their interview (Big Interview, ``interview.deleted``); ``data`` has only the ids.
 interview_deleted = Signal()
 #: A learner completed a course (Innovative Educators, ``courseComplete``).
 course_completed = Signal()
-#: Any event at all, those above and unknown ones alike.
+#: Any event, of a type above or unknown.
 event_received = Signal()
 
 #: Another body was delivered under the id of a stored event: a mistake of the vendor's, or a forgery.
@@ -53,12 +53,12 @@ event_conflicted = Signal()
 
 #: A student is about to be sent to Big Interview.
 sso_launched = Signal()
-#: A student could not be sent there; ``error`` is the exception that says why.
+#: A student could not be sent there; ``error`` is the exception.
 sso_failed = Signal()
-#: A student came back from Big Interview, for the first time since the launch.
+#: A student returned from Big Interview, for the first time since the launch.
 sso_returned = Signal()
 
-#: Which signal an event type has of its own.
+#: The signal of each known event type.
 BY_EVENT_TYPE = {
     INTERVIEW_CREATED: interview_created,
     INTERVIEW_UPDATED: interview_updated,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration.admin.base import RecordAdmin
 from django_bi_integration.admin.values import EMPTY, exact_time, isolated
 from django_bi_integration.models import Rejection
-from django_bi_integration.webhooks.client_address import readings
+from django_bi_integration.webhooks.client_address import possible_settings
 
 
 @admin.register(Rejection)
@@ -43,6 +43,6 @@ class RejectionAdmin(RecordAdmin):
             return EMPTY
         found = [
             (json.dumps(proxies, default=str), address)
-            for proxies, address in readings(rejection.forwarded_for, rejection.peer)
+            for proxies, address in possible_settings(rejection.forwarded_for, rejection.peer)
         ]
-        return render_to_string("django_bi_integration/admin/possible_settings.html", {"readings": found})
+        return render_to_string("django_bi_integration/admin/possible_settings.html", {"possible_settings": found})

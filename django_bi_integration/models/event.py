@@ -1,4 +1,4 @@
-"""ReceivedEvent: one row for one event, however often it is delivered; together the rows are the queue."""
+"""ReceivedEvent: one row for each event, however often it is delivered; together the rows are the queue."""
 
 import hashlib
 from datetime import datetime
@@ -48,12 +48,12 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
 class ReceivedEvent(models.Model):
     """An event as a vendor sent it.
 
-    ``body`` holds the bytes as they came and is the truth. The other columns are read out of it for
-    searching, cut and cleaned where a database could not hold them.
+    ``body`` holds the bytes exactly as received and is the source of truth. The other columns are parsed from it for
+    searching, cut and cleaned so that every database can hold them.
 
-    A row is ``pending`` until every receiver is done (then ``dispatched``) or one has used up its attempts
-    (then ``failed``). ``next_attempt_at`` is when a worker may claim it: in the future while it waits
-    for a retry or while the worker that put its ``claim`` on it holds it, and empty once it has ended.
+    A row is ``pending`` until every receiver is done (then ``dispatched``) or one has used up its attempts (then
+    ``failed``). A worker may claim it from ``next_attempt_at`` on, which is in the future while it waits for a retry or
+    while a worker holds a ``claim`` on it, and empty when the event is dispatched or failed.
     """
 
     class Status(models.TextChoices):
@@ -76,7 +76,7 @@ class ReceivedEvent(models.Model):
     )
     vendor = models.CharField(_("vendor"), max_length=50, choices=vendors.CHOICES)
     vendor_event_id = models.CharField(_("vendor's event id"), max_length=255, blank=True)
-    # Of the id: equal ids alone are equal here, whatever the other column's collation merges or cuts.
+    # The digest of the id: only equal ids have equal digests, whatever the other column's collation merges or cuts.
     event_digest = models.UUIDField(editable=False)
     event_type = models.CharField(_("event type"), max_length=100, blank=True)
     subject_id = models.CharField(_("subject"), max_length=255, blank=True)
@@ -105,7 +105,7 @@ class ReceivedEvent(models.Model):
     attempts = models.PositiveIntegerField(_("attempts"), default=0, db_default=0)
     next_attempt_at = models.DateTimeField(_("next attempt"), default=timezone.now, null=True, blank=True)
     claim = models.UUIDField(null=True, blank=True, editable=False)
-    # How many claims in a row ran out: each time a worker had the event and did not get done with it.
+    # How many claims in a row ran out because the worker did not finish the event.
     interruptions = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     dispatched_at = models.DateTimeField(_("dispatched"), null=True, blank=True)
     receiver_results = models.JSONField(
@@ -121,9 +121,9 @@ class ReceivedEvent(models.Model):
 
     objects = Manager.from_queryset(ReceivedEventQuerySet)()
 
-    #: Set by a claim: whether the worker that had the event before did not finish it, or one of its receivers.
+    #: Set by a claim: True if the last worker did not finish the event, or one of its receivers.
     was_unfinished = False
-    #: Set by a claim: what it changed, as it was before.
+    #: Set by a claim: the columns that it changed, as they were before.
     before_claim: dict[str, Any]
 
     class Meta:
@@ -131,7 +131,7 @@ class ReceivedEvent(models.Model):
         verbose_name = _("received event")
         verbose_name_plural = _("received events")
         permissions = [("view_payload", _("Can see the content of received events"))]
-        # db_index would give each text column a second index on PostgreSQL, for LIKE, which nothing asks.
+        # db_index would give each text column a second index on PostgreSQL, for LIKE, which no query uses.
         indexes = [
             models.Index(fields=["status", "next_attempt_at"], name="bi_event_due"),
             models.Index(fields=["registration", "id"], name="bi_event_registration"),
@@ -149,9 +149,9 @@ class ReceivedEvent(models.Model):
 
     @cached_property
     def payload(self) -> dict[str, Any] | None:
-        """The parsed body; None where not every database could hold it as JSON.
+        """The parsed body; None if not every database could hold it as JSON.
 
-        That is where a NUL character, a lone surrogate or ``1e400`` is in it, or it is nested deeper than 30.
+        These are bodies with a NUL character, a lone surrogate or ``1e400``, and those nested deeper than 30 levels.
         """
         return plain_object(bytes(self.body))
 
@@ -169,10 +169,10 @@ class ReceivedEvent(models.Model):
 
     @cached_property
     def user(self) -> AbstractBaseUser | None:
-        """The host project's user whom this is about; None where that is nobody, or not to be known.
+        """The host project's user that the event is about; None if there is no such user, or it is unknown.
 
-        Big Interview's ``partner_id`` leads to them by the settings ``PARTNER_ID`` and ``PARTNER_USER``. Innovative
-        Educators knows people by an id of its own single sign-on.
+        The setting ``PARTNER_USER`` finds the user by Big Interview's ``partner_id``. Innovative Educators identifies
+        people by an id from its separate single sign-on, so its events have no user.
         """
         if self.vendor != vendors.BIG_INTERVIEW.slug or not self.subject_id:
             return None
@@ -180,7 +180,7 @@ class ReceivedEvent(models.Model):
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether a worker had it and did not get done with it, or died while one of its receivers ran."""
+        """True if a worker claimed the event and did not finish it, or died while one of its receivers ran."""
         return self.claim is not None or any(
             result.get("status") == "started" for result in self.receiver_results.values()
         )
@@ -195,6 +195,6 @@ class ReceivedEvent(models.Model):
 
     @property
     def vendor_order(self) -> tuple[bool, float, bool, int]:
-        """Sorts events of one object as the vendor meant them; a delete has no time and comes last."""
+        """The key that sorts events of one object in the vendor's order; a deletion has no time and comes last."""
         moment = self.occurred_at or self.received_at
         return (self.is_deletion, moment.timestamp(), not self.is_creation, self.pk)

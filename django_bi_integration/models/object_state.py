@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class ObjectStateQuerySet(models.QuerySet["ObjectState"]):
     def of_subject(self, subject_id: str) -> "ObjectStateQuerySet":
-        """What is known of one person, deleted objects left out, newest first."""
+        """Return the states of one person's objects that are not deleted, newest first."""
         return self.filter(subject_id=subject_id, is_deleted=False, data__isnull=False).order_by("-newest_at")
 
 
@@ -28,7 +28,7 @@ CHANGED_BY_EVENT = ("subject_id", "newest_at", "newest_event", "data", "is_delet
 
 
 class ObjectState(models.Model):
-    """What the events dispatched so far say of one object; also the lock that keeps them one at a time."""
+    """The state of one object after the events dispatched so far; also the lock that dispatches them one at a time."""
 
     key = models.UUIDField(primary_key=True, editable=False)
     registration = models.ForeignKey(
@@ -61,23 +61,23 @@ class ObjectState(models.Model):
         return visible(f"{self.object_type} {self.object_id}")
 
     def supersedes(self, event: "ReceivedEvent") -> bool:
-        """Whether ``event`` is stale: something newer of this object, or its deletion, was dispatched before."""
+        """Return True if ``event`` is stale: a newer event of this object, or its deletion, was dispatched before."""
         if self.newest_event_id == event.pk or event.is_deletion:
             return False
         if self.is_deleted:
             return True
         if event.occurred_at is None or self.newest_at is None:
             return False
-        # What was created at the time of its latest change was created before that change.
+        # An object that was created at the time of its latest change was created before that change.
         return event.occurred_at < self.newest_at or (event.is_creation and event.occurred_at == self.newest_at)
 
     def forget(self) -> None:
-        """Become the state before any event; save afterwards."""
+        """Reset the state to that before any event. Save afterwards."""
         self.subject_id, self.newest_at, self.newest_event_id = "", None, None
         self.data, self.is_deleted = None, False
 
     def apply(self, event: "ReceivedEvent", data: EventData | None) -> None:
-        """Remember ``event``, which is not stale, as the newest; save afterwards."""
+        """Change the state to what ``event``, which is not stale, says. Save afterwards."""
         self.newest_event_id = event.pk
         self.newest_at = max(filter(None, (event.occurred_at, self.newest_at)), default=None)
         self.subject_id = event.subject_id or self.subject_id
@@ -88,7 +88,7 @@ class ObjectState(models.Model):
 
 
 def as_json(data: EventData) -> dict[str, Any]:
-    """The typed reading as JSON: times in ISO 8601, text without what a database cannot hold."""
+    """Return typed data as JSON: times in ISO 8601, text without characters that a database cannot hold."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, datetime):

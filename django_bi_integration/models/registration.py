@@ -28,7 +28,7 @@ NAMES_A_PROXY = "names_a_proxy"
 
 
 def validate_networks(value: object) -> None:
-    """Raise ValidationError unless ``value`` is a list of IP addresses and CIDR networks that prove something."""
+    """Raise ValidationError unless ``value`` is a list of IP addresses and CIDR networks that authenticate a sender."""
     if not isinstance(value, list | tuple):
         raise ValidationError(_("Give a list of IP addresses or CIDR networks."))
     for entry in value:
@@ -59,8 +59,8 @@ def validate_networks(value: object) -> None:
 class WebhookRegistration(models.Model):
     """One endpoint for one vendor.
 
-    A delivery must pass every proof that is set: the key, the allowlist, or both. A registration with
-    neither rejects everything.
+    A delivery must have every credential that is set: the key, an address on the allowlist, or both. A registration
+    with neither rejects everything.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -93,9 +93,9 @@ class WebhookRegistration(models.Model):
         return f"{visible(self.name)} ({self.get_vendor_display()})"
 
     def get_absolute_url(self) -> str:
-        """Return the path to give to the vendor, behind the site's own scheme and host.
+        """Return the path of the URL to give to the vendor, after the site's scheme and host.
 
-        Raises NoReverseMatch if the current URLconf does not include the package's URLs.
+        Raise NoReverseMatch if the current URLconf does not include the package's URLs.
         """
         return own_path("webhook", registration_id=self.pk)
 
@@ -105,22 +105,23 @@ class WebhookRegistration(models.Model):
 
     @property
     def has_credentials(self) -> bool:
-        """Whether there is anything at all that a delivery could prove itself with."""
+        """True if the registration has a key or an allowlist, so that a delivery can authenticate."""
         return self.has_key or bool(self.allowed_networks)
 
     @property
     def has_previous_key(self) -> bool:
-        """Whether the key before the current one is still accepted."""
+        """True if the key before the current one is still accepted."""
         until = self.previous_key_until
         return bool(self.previous_key_digest) and until is not None and timezone.now() < until
 
     @sensitive_variables()
     def set_key(self, raw: str, *, overlap: timedelta = timedelta(0)) -> None:
-        """Replace the key by ``raw`` (its digest is kept, never the key); save afterwards.
+        """Replace the key by ``raw``, of which only a digest is kept. Save afterwards.
 
-        The previous key stays accepted for ``overlap``, so that the vendor's side can be changed without a
-        lost delivery; if ``raw`` is the key already, as when a form is sent twice, that goes on. Raises
-        ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space, could not be
+        The previous key is accepted for ``overlap``, so that no delivery is lost while the key is changed at the
+        vendor. If ``raw`` is the current key, as when a form is sent twice, nothing changes.
+
+        Raise ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space, cannot be
         sent in a header, or has fewer than 16 characters.
         """
         digest = self._digest(keys.checked_key(raw, shortest=keys.SHORTEST, ascii_only=False).encode())
@@ -133,25 +134,25 @@ class WebhookRegistration(models.Model):
 
     @staticmethod
     def key_advice(raw: str) -> "StrOrPromise":
-        """What to tell a person whose key does not look like one of the vendor's; empty where it does."""
+        """Return advice to a person whose key does not look like one of the vendor's; "" if it does."""
         if re.fullmatch(r"[0-9a-f]{32}", raw.strip()):
             return ""
         return _("Big Interview's keys are 32 characters, digits and a to f. Check that it was copied whole.")
 
     def clear_key(self) -> None:
-        """Forget the key and its predecessor; save afterwards."""
+        """Remove the key and the previous key. Save afterwards."""
         self.key_digest = ""
         self.end_previous_key()
 
     def end_previous_key(self) -> bool:
-        """Stop accepting the previous key now, before its overlap ends; save afterwards. False if none was accepted."""
+        """Stop accepting the previous key now. Save afterwards. Return False if no previous key was accepted."""
         was_accepted = self.has_previous_key
         self.previous_key_digest, self.previous_key_until = "", None
         return was_accepted
 
     @sensitive_variables()
     def check_key(self, raw: str | bytes) -> bool:
-        """Whether ``raw`` is the key, or the previous key within its overlap. Takes constant time."""
+        """Return True if ``raw`` is the key, or the previous key during its overlap. This takes constant time."""
         key = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
         digest = self._digest(key.strip())
         is_current = hmac.compare_digest(digest, self.key_digest)
@@ -159,10 +160,10 @@ class WebhookRegistration(models.Model):
         return is_current | (is_previous & self.has_previous_key)
 
     def allows(self, address: Address | None) -> bool:
-        """Whether ``address`` is on the allowlist."""
+        """Return True if ``address`` is on the allowlist."""
         return any(lies_in(address, network) for network in self.allowed_networks)
 
     def _digest(self, key: bytes) -> str:
-        # The vendor's keys are random and long: a fast digest is enough, and the registration's own id
-        # keeps equal keys from showing as equal.
+        # The vendor's keys are random and long, so a fast digest is enough. The registration's id makes the digests of
+        # equal keys differ.
         return hashlib.sha256(self.pk.bytes + key).hexdigest()

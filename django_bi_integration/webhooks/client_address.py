@@ -1,4 +1,4 @@
-"""Who is really calling: the address of the client, never what the client says of itself."""
+"""The client's address, which never depends on what the client claims."""
 
 from collections.abc import Collection, Iterator
 
@@ -15,8 +15,8 @@ def client_address(request: HttpRequest) -> Address | None:
 
     Without trusted proxies this is the connection's peer. With n hops of them it is the n-th entry of
     ``X-Forwarded-For`` from the right, and only if the peer and every hop after that entry are in the networks that
-    ``TRUSTED_PROXIES`` names for them, in their order. Entries further left are whatever a client wrote, and are not
-    looked at; nor is any other header.
+    ``TRUSTED_PROXIES`` names for them, in their order. Entries further left may be written by the client, and are
+    ignored, like every other header.
     """
     trusted = read_hops(settings.TRUSTED_PROXIES)
     hops = _hops(forwarded_for(request), peer(request))
@@ -28,10 +28,10 @@ def client_address(request: HttpRequest) -> Address | None:
     return None
 
 
-def readings(forwarded_for: str, peer: str) -> Iterator[tuple[list[object], Address | None]]:
-    """Yield each ``TRUSTED_PROXIES`` that would fit a request, and the client's address under it.
+def possible_settings(forwarded_for: str, peer: str) -> Iterator[tuple[list[object], Address | None]]:
+    """Yield each ``TRUSTED_PROXIES`` that would fit a request, with the client's address that results.
 
-    A hop that the present setting knows is suggested as it is written there, with all its networks.
+    A hop that the current setting contains is suggested as it is written there, with all its networks.
     """
     hops = _hops(forwarded_for, peer) if forwarded_for else [peer]
     for count in range(len(hops)):
@@ -45,7 +45,7 @@ def readings(forwarded_for: str, peer: str) -> Iterator[tuple[list[object], Addr
 
 
 def _entry_for(hop: str, place: int) -> object:
-    """Return the entry of the present setting that covers the hop, preferably at its own place; else its address."""
+    """Return the entry of the current setting that covers the hop, preferably at the same place; else its address."""
     setting = settings.TRUSTED_PROXIES if isinstance(settings.TRUSTED_PROXIES, list | tuple) else ()
     for entry in (*setting[place : place + 1 or None], *setting):
         if any(_is_one_of(hop, networks) for networks in read_hops([entry])):
@@ -58,13 +58,13 @@ def _hops(forwarded_for: str, peer: str) -> list[str]:
 
 
 def forwarded_for(request: HttpRequest) -> str:
-    """The header ``X-Forwarded-For``; servers join several of them with commas."""
+    """Return the header ``X-Forwarded-For``; servers join several of them with commas."""
     header: str = request.META.get(FORWARDED_FOR, "")
     return header
 
 
 def peer(request: HttpRequest) -> str:
-    """Who the connection comes from. At a Unix socket that is no address but ``unix:``, as nginx writes it."""
+    """Return the connection's peer. For a Unix socket, this is ``unix:``, as nginx writes it, instead of an address."""
     return request.META.get(PEER) or UNIX_SOCKET
 
 
