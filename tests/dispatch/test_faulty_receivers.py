@@ -1,0 +1,210 @@
+"""Receivers do not affect each other, whatever one raises or breaks: invariants 5 and 6."""
+
+import asyncio
+import signal
+import threading
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.utils import timezone
+
+from django_bi_integration.dispatch.worker import dispatch_pending
+from django_bi_integration.exceptions import RetryLater
+from django_bi_integration.signals import (
+    event_received,
+)
+from tests.helpers.deliveries import (
+    big_interview,
+    deliver,
+    interview_event,
+    stored,
+    subscribed,
+)
+
+# Effects are committed and connections are lost in earnest here.
+from tests.helpers.receivers import (
+    continue_after_a_failed_query,
+    effect_of,
+    effects,
+    later,
+    lose_connection,
+    outcome,
+)
+from tests.helpers.waiting import wait_until
+from tests.host.models import Effect
+
+# Effects are committed and connections are really lost here.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+
+@pytest.mark.parametrize("error", [ValueError, OperationalError])
+def test_an_on_commit_callback_that_raises_affects_no_other(error):
+    """Invariant 6: neither the other receivers' callbacks nor the events behind."""
+    called = []
+
+    def bad(event, **arguments):
+        def fail():
+            raise error
+
+        transaction.on_commit(partial(fail))
+
+    def good(event, **arguments):
+        transaction.on_commit(lambda: called.append(event.vendor_event_id))
+
+    to = big_interview()
+    for number in "12":
+        deliver(to, interview_event(number, interview=number))
+    with subscribed(event_received, bad), subscribed(event_received, good):
+        assert dispatch_pending() == {"dispatched": 2}
+    assert called == ["1", "2"]
+
+
+def close_connection(**arguments):
+    connection.close()
+
+
+def leave_savepoint_broken(**arguments):
+    with suppress(IntegrityError):
+        Effect.objects.create(pk=Effect.objects.create(receiver="x", event_id="x").pk)
+    if connection.vendor == "postgresql":
+        Effect.objects.count()  # the transaction is aborted: PostgreSQL rejects
+    else:
+        raise LookupError
+
+
+def leave_block_open(**arguments):
+    transaction.atomic().__enter__()
+
+
+def interrupted_at_the_end_of_a_block(**arguments):
+    """Django counts one block too many then, as it has not yet taken this one off."""
+    transaction.atomic().__enter__()
+    raise LookupError
+
+
+def continue_after_an_error(event, **arguments):
+    row = Effect.objects.create(receiver="harm", event_id="1")
+    with suppress(IntegrityError):
+        Effect.objects.create(pk=row.pk)
+
+
+def set_rollback(event, **arguments):
+    Effect.objects.create(receiver="harm", event_id="1")
+    transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lose_connection, close_connection, leave_savepoint_broken, leave_block_open, interrupted_at_the_end_of_a_block,
+        continue_after_an_error, continue_after_a_failed_query, set_rollback,
+    ],
+)  # fmt: skip
+def test_a_receiver_that_breaks_its_transaction_does_not_undo_the_others(harm):
+    """Invariant 5 and 6: the others' effects are committed once, and the harm is told on the one that did it."""
+    deliver(big_interview(), interview_event("1"))
+    with (
+        subscribed(event_received, effect_of("before"), dispatch_uid="before"),
+        subscribed(event_received, harm, dispatch_uid="harm"),
+        subscribed(event_received, effect_of("after"), dispatch_uid="after"),
+    ):
+        assert dispatch_pending() == {"pending": 1}
+        assert (effects("before"), effects("after")) == (["1"], ["1"])
+        for attempt in range(2, 11):
+            with later(attempt * 86_400):
+                dispatch_pending()
+    assert (effects("before"), effects("after")) == (["1"], ["1"])
+    assert stored().status == "failed"
+    assert outcome("harm")["attempts"] == 10
+    assert outcome("harm")["error"]
+    assert effects("harm") == []
+    assert not connection.in_atomic_block
+
+
+class Rude(Exception):
+    def __str__(self):
+        return self.args[7]
+
+
+def cannot_tell_its_error(**arguments):
+    raise Rude
+
+
+def asks_for_the_end_of_time(**arguments):
+    raise RetryLater(after=timedelta.max)
+
+
+async def is_cancelled(**arguments):
+    raise asyncio.CancelledError
+
+
+def says_it_with_an_emoji(**arguments):
+    raise LookupError("no such student \N{PILE OF POO}")
+
+
+def deletes_its_event(event, **arguments):
+    event.delete()
+
+
+@pytest.mark.parametrize(
+    "bad", [cannot_tell_its_error, asks_for_the_end_of_time, is_cancelled, says_it_with_an_emoji, deletes_its_event]
+)
+def test_nothing_that_a_receiver_raises_stops_the_others(bad):
+    """Invariant 6: whatever the error is made of."""
+    deliver(big_interview(), interview_event("1"))
+    with (
+        subscribed(event_received, bad, dispatch_uid="bad"),
+        subscribed(event_received, effect_of("good"), dispatch_uid="good"),
+    ):
+        assert dispatch_pending() == {"pending": 1}
+    assert effects() == ["1"]
+    assert outcome("bad")["status"] == "retry"
+    assert stored().next_attempt_at < timezone.now() + timedelta(days=366)
+    assert all(ord(character) < 0x10000 for character in stored().last_error)
+
+
+class SoftTimeLimit(Exception):
+    """As Celery raises it: out of nowhere."""
+
+
+def test_an_async_receiver_that_is_interrupted_is_cancelled():
+    """It would go on in a thread of its own, whatever became of its event."""
+    woke, started = [], threading.Event()
+
+    async def hang(**arguments):
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            woke.append("cancelled")
+            raise
+
+    interrupted, ended = [], threading.Event()
+
+    def interrupt(*arguments):
+        if not interrupted:
+            interrupted.append(True)
+            raise SoftTimeLimit
+
+    def insist():
+        # A signal that comes just before the main thread begins to wait is seen only with the next one.
+        started.wait(60)
+        while not interrupted and not ended.wait(0.05):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    deliver(big_interview())
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    killer = threading.Thread(target=insist)
+    killer.start()
+    try:
+        with subscribed(event_received, hang, dispatch_uid="hang"):
+            assert dispatch_pending() == {"pending": 1}
+    finally:
+        ended.set()
+        killer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert outcome("hang")["error"] == "SoftTimeLimit: "
+    wait_until(lambda: woke)

@@ -1,0 +1,198 @@
+"""A task ends in time: no receiver starts after its time budget, and what is left keeps its place."""
+
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+
+import pytest
+
+from django_bi_integration.dispatch import run, separately
+from django_bi_integration.dispatch import worker as dispatch
+from django_bi_integration.dispatch.queue import claim
+from django_bi_integration.dispatch.worker import dispatch_pending
+from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.models import event as event_model
+from django_bi_integration.signals import (
+    event_received,
+)
+from tests.helpers.deliveries import (
+    big_interview,
+    deliver,
+    interview_event,
+    subscribed,
+)
+
+# Effects are committed and connections are lost in earnest here.
+from tests.helpers.receivers import Killed, later, lose_connection, outcome
+
+# Effects are committed and connections are really lost here.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+
+def test_a_task_ends_in_time_and_releases_what_it_claimed():
+    to = big_interview()
+    for number in range(3):
+        deliver(to, interview_event(str(number), interview=str(number)))
+    assert dispatch_pending(seconds=0) == {}
+    assert list(ReceivedEvent.objects.values_list("attempts", "claim")) == [(0, None)] * 3
+    assert dispatch_pending() == {"dispatched": 3}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock of dispatch, which ticks once in 10 s; receivers move it forward."""
+    seconds = [0.0]
+    for module in (dispatch, run, separately):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    return seconds
+
+
+@contextmanager
+def slow_and_other(clock, *, seconds, error=None):
+    """Two receivers, of which the first takes so long, and may raise then; what was begun, in its order."""
+    begun = []
+
+    def slow(event, **arguments):
+        begun.append(f"slow {event.vendor_event_id}")
+        clock[0] += seconds
+        if error:
+            raise error
+
+    def other(event, **arguments):
+        begun.append(f"other {event.vendor_event_id}")
+        assert not event.is_stale
+
+    with (
+        subscribed(event_received, slow, dispatch_uid="slow"),
+        subscribed(event_received, other, dispatch_uid="other"),
+    ):
+        yield begun
+
+
+def test_a_slow_event_ends_its_transaction(batches, clock, monkeypatch):
+    """What it wrote is committed with what was written before, and the others have a commit of their own."""
+    monkeypatch.setattr(run, "COMMIT_AFTER", 10)  # on a machine of any speed
+    to = big_interview()
+    dispatched = []
+
+    def look(event, **arguments):
+        dispatched.append(ReceivedEvent.objects.filter(status="dispatched").count())
+        if event.vendor_event_id == "2":
+            clock[0] += 10
+
+    with subscribed(event_received, look, dispatch_uid="look"):
+        deliver(to, interview_event("0", interview="10"))
+        dispatch_pending()
+        for number in "1234":
+            deliver(to, interview_event(number, interview=number))
+        assert dispatch_pending() == {"dispatched": 4}
+    assert batches == [1, 4, 2]
+    assert dispatched == [0, 1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("was_unfinished", [False, True], ids=["batch", "one by one"])
+def test_after_its_time_a_task_starts_no_further_receiver(was_unfinished, batches, clock):
+    """A time limit interrupts one receiver of a task: the next one that hangs would have its worker killed."""
+    to = big_interview()
+    with slow_and_other(clock, seconds=10) as begun:
+        deliver(to, interview_event("0", interview="10"))
+        dispatch_pending()
+        for number in "12":
+            deliver(to, interview_event(number, interview=number))
+        if was_unfinished:
+            assert len(claim()) == 2  # and this worker dies
+        begun.clear()
+        with later(61):
+            assert dispatch_pending(seconds=5) == {"pending": 1}
+            assert begun == ["slow 1"]
+            assert dispatch_pending() == {"dispatched": 2}
+    assert sorted(begun) == ["other 1", "other 2", "slow 1", "slow 2"]
+    assert batches[1] == (1 if was_unfinished else 2)
+
+
+def test_a_body_is_parsed_once_however_often_a_transaction_ends_early(clock, monkeypatch):
+    monkeypatch.setattr(run, "COMMIT_AFTER", 10)
+    read_object, read = event_model.read_object, []
+    monkeypatch.setattr(event_model, "read_object", lambda body: (read.append(body), read_object(body))[1])
+    to = big_interview()
+
+    def slow(**arguments):
+        clock[0] += 10
+
+    for number in range(6):
+        deliver(to, interview_event(str(number), interview=str(number)))
+    with subscribed(event_received, slow, dispatch_uid="slow"):
+        assert dispatch_pending() == {"dispatched": 6}
+    assert len(read) == 6
+
+
+@pytest.mark.parametrize("number", [1, 3], ids=["one event", "batch"])
+def test_a_transaction_that_is_lost_late_has_no_receiver_started_again(number, batches, clock):
+    """It would hang once more, with nothing left to interrupt it; the claim runs out instead."""
+    to = big_interview()
+    begun = []
+
+    def hang(**arguments):
+        begun.append(clock[0])
+        clock[0] += 240
+        lose_connection()
+
+    for index in range(number):
+        deliver(to, interview_event(str(index), interview=str(index)))
+    with subscribed(event_received, hang, dispatch_uid="hang"):
+        assert dispatch_pending(seconds=60) == {"pending": number}
+        assert (begun, batches) == ([0], [number])
+        for task in range(1, 60):
+            before = len(begun)
+            with later(task * 4400):
+                dispatch_pending(seconds=60)
+            assert len(begun) <= before + 1
+    assert list(ReceivedEvent.objects.values_list("status", flat=True)) == ["failed"] * number
+
+
+def test_a_receiver_that_crashed_a_worker_is_remembered_if_there_is_no_time_for_it(clock):
+    crashes = []
+
+    def deadly(**arguments):
+        crashes.append(1)
+        raise Killed
+
+    def slow(**arguments):
+        clock[0] += 70
+        raise LookupError
+
+    deliver(big_interview(), interview_event("1"))
+    with (
+        subscribed(event_received, deadly, dispatch_uid="deadly"),
+        subscribed(event_received, slow, dispatch_uid="slow"),
+    ):
+        for task in range(40):
+            with later(task * 4400), suppress(Killed):
+                dispatch_pending(seconds=60)
+    assert len(crashes) == 4  # once with no note of it, then as often as a receiver may
+    assert outcome("deadly")["status"] == "failed"
+
+
+def test_a_slow_receiver_that_fails_leaves_the_next_one_its_turn(clock):
+    """Its wait is over before the queue comes round again."""
+    to = big_interview()
+    for number in "123":
+        deliver(to, interview_event(number, interview=number))
+    with slow_and_other(clock, seconds=240, error=LookupError) as begun:
+        for _ in range(9):
+            with later(clock[0]):
+                dispatch_pending(seconds=60)
+    assert begun.index("other 1") <= 2
+
+
+def test_an_event_without_time_left_keeps_its_place_before_the_next_of_its_object(clock):
+    """Where the clock of the worker that began it is ahead, or was set back since."""
+    to = big_interview()
+    deliver(to, interview_event("1", "interview.created", at="2020-01-01T00:00:00.000Z"))
+    deliver(to, interview_event("2", at="2020-01-02T00:00:00.000Z"))
+    with slow_and_other(clock, seconds=30) as begun:
+        with later(2):
+            dispatch_pending(seconds=20)
+        for _ in range(4):
+            dispatch_pending(seconds=20)
+    assert begun == ["slow 1", "other 1", "slow 2", "other 2"]
+    assert set(ReceivedEvent.objects.values_list("status", flat=True)) == {"dispatched"}
