@@ -1,4 +1,4 @@
-"""Errors that no retry can cure: only a change to the code or the installation can."""
+"""Errors that no retry can cure, but only a change to the code or the installation."""
 
 import inspect
 from collections.abc import Callable

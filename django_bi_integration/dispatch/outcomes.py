@@ -1,6 +1,7 @@
 """The outcomes of an event's receivers so far, stored in ``ReceivedEvent.receiver_results``, and when to try again."""
 
 import traceback
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from random import uniform
@@ -11,7 +12,7 @@ from django.utils import timezone
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import GiveUp, RetryLater
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.text import clean
+from django_bi_integration.text import clean, in_plane
 
 #: The longest wait that a receiver may ask for: no calendar is as long as a timedelta.
 LONGEST_WAIT = timedelta(days=365)
@@ -79,6 +80,11 @@ def after_error(attempt: Outcome, error: BaseException, remedy: str = "") -> Out
     asked = error.after if isinstance(error, RetryLater) else None
     wait = min(asked, LONGEST_WAIT) if asked is not None else back_off(attempt.attempts)
     return replace(ended, status="retry", retry_at=(timezone.now() + wait).isoformat())
+
+
+def first_error(outcomes: Iterable[Outcome]) -> str:
+    """Return the first error among the outcomes, "" if there is none, as every database's text column can hold it."""
+    return in_plane(next((outcome.error for outcome in outcomes if outcome.error), ""))
 
 
 def back_off(attempts: int) -> timedelta:

@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from django_bi_integration.conf import settings
 from django_bi_integration.dispatch import outcomes
+from django_bi_integration.dispatch.call import call_receiver
 from django_bi_integration.dispatch.outcomes import Outcome
 from django_bi_integration.dispatch.queue import complete
-from django_bi_integration.dispatch.receivers import Receiver, call, receivers_of
+from django_bi_integration.dispatch.receivers import Receiver, receivers_of
 from django_bi_integration.dispatch.states import LockedStates
 from django_bi_integration.models import ReceivedEvent
-from django_bi_integration.text import in_plane
 from django_bi_integration.transactions import write_transaction
 
 #: Seconds and events after which a transaction takes no further event: so long may effects wait for their commit, and
@@ -71,7 +71,7 @@ class EventRun:
             self.outcomes[receiver.name] = Outcome(status="skipped")
             return
         depth = len(connection.savepoint_ids)
-        outcome = call(receiver, self.event, self.outcome_of(receiver))
+        outcome = call_receiver(receiver, self.event, self.outcome_of(receiver))
         self.outcomes[receiver.name] = outcome
         left_block_open = len(connection.savepoint_ids) != depth
         if left_block_open or connection.needs_rollback or connection.closed_in_transaction:
@@ -92,7 +92,7 @@ class EventRun:
         event.status = Status.PENDING if waiting else ended
         event.next_attempt_at = min(waiting) if waiting else None
         event.dispatched_at = now if not waiting and not failed else None
-        event.last_error = in_plane(next((outcome.error for outcome in current if outcome.error), ""))
+        event.last_error = outcomes.first_error(current)
 
 
 def run_together(runs: Sequence[EventRun], until: float) -> list[str]:

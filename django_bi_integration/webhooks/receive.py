@@ -40,11 +40,7 @@ def receive(
 
 
 def parse_event(
-    registration: WebhookRegistration,
-    body: bytes,
-    *,
-    origin: str = ReceivedEvent.Origin.WEBHOOK,
-    received_at: datetime | None = None,
+    registration: WebhookRegistration, body: bytes, *, origin: str, received_at: datetime | None = None
 ) -> ReceivedEvent:
     """Return the event in ``body``, not stored yet. Raise NotAnObject if the body is not a JSON object."""
     try:
