@@ -2,7 +2,6 @@
 
 from celery.app import app_or_default
 from django.apps import AppConfig
-from django.core.checks import Tags, register
 from django.utils.translation import gettext_lazy as _
 
 
@@ -14,15 +13,10 @@ class BIIntegrationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Models and what uses them can only be imported once the app registry is ready.
+        # Models and what uses them can only be imported when the app registry is ready.
         from django_bi_integration import tasks  # noqa: F401, PLC0415
         from django_bi_integration.dispatch.notify import notifier  # noqa: PLC0415
-        from django_bi_integration.operations import checks, sso_checks  # noqa: PLC0415
+        from django_bi_integration.operations.checks import register_checks  # noqa: PLC0415
 
         notifier.use(app_or_default())
-        for check in [*checks.ALL, *sso_checks.ALL]:
-            register(check, "django_bi_integration")
-        for check in [*checks.OF_THE_DATABASE, *sso_checks.OF_THE_DATABASE]:
-            register(check, Tags.database)
-        for check in checks.ON_DEPLOYMENT:
-            register(check, "django_bi_integration", deploy=True)
+        register_checks()

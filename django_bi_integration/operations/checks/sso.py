@@ -1,4 +1,4 @@
-"""System checks of single sign-on: is each user one person at Big Interview, and does the way back lead out of it?"""
+"""Checks of single sign-on: is each user one person at Big Interview, and does the return lead out of it?"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ from django.db import models, router, transaction
 from django_bi_integration.conf import NAMESPACE, Settings
 from django_bi_integration.exceptions import NoPartnerID
 from django_bi_integration.models import BigInterviewAccount
-from django_bi_integration.operations.checks import PREFIX, Check, configured
+from django_bi_integration.operations.checks.base import PREFIX, configured, valid
 from django_bi_integration.sso.destinations import leads_into_sign_on
 from django_bi_integration.users import DETAILS, LONGEST_ID, belongs_to_another, partner_id_of
 
@@ -28,9 +28,9 @@ def _text(name: str) -> str:
 
 
 def check_return_page(**kwargs: Any) -> list[CheckMessage]:
-    """E017: the page to come back to starts no launch."""
+    """E017: the return page does not start a launch."""
     page = _text("RETURN_PAGE")
-    # Without a URLconf there is nothing to lead into. The default is a path that the project decides on.
+    # Without a URLconf there is no launch to start. The default is a path that the project decides on.
     if page == Settings.RETURN_PAGE or not hasattr(django_settings, "ROOT_URLCONF") or not leads_into_sign_on(page):
         return []
     return [
@@ -43,15 +43,29 @@ def check_return_page(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """W010: no two users have the same id, as far as the newest users show.
+def check_partner_user(**kwargs: Any) -> list[CheckMessage]:
+    """W003: a project with its own partner ids can find the users they belong to."""
+    if valid("PARTNER_ID") == Settings.PARTNER_ID or "PARTNER_USER" in configured():
+        return []
+    return [
+        Warning(
+            "PARTNER_ID is set and PARTNER_USER is not, so the user of an event cannot be found.",
+            hint=f"Set {NAMESPACE}['PARTNER_USER'] to a function that finds the user of an id, or returns None. Each id"
+            " belongs to exactly one user.",
+            id=f"{PREFIX}.W003",
+        )
+    ]
 
-    Only a sample is read, and only if a command names the database and an account makes use of the ids.
+
+def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """W010: no two of the newest users have the same id.
+
+    Only a sample is read, and only if a command names the database and an account uses the ids.
     """
     is_default = (_text("PARTNER_ID"), _text("PARTNER_USER")) == (Settings.PARTNER_ID, Settings.PARTNER_USER)
     if is_default or router.db_for_write(BigInterviewAccount) not in (databases or []):
         return []
-    # The tables, the project's own among them, may not exist yet; and a function that raises is not this check's topic.
+    # The tables may not exist yet, and a function that raises is not this check's topic.
     with suppress(Exception), transaction.atomic():
         problem = _shared_id() if BigInterviewAccount.objects.exists() else None
         transaction.set_rollback(True)  # the project's functions may write
@@ -63,7 +77,7 @@ def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> 
 
 
 def _shared_id() -> str | None:
-    """Return what is wrong with the ids of the newest users, or None."""
+    """Describe what is wrong with the ids of the newest users; return None if nothing is."""
     owners: dict[str, Any] = {}
     for user in get_user_model()._default_manager.order_by("-pk")[:SAMPLE]:
         try:
@@ -111,7 +125,7 @@ def check_primary_key(**kwargs: Any) -> list[CheckMessage]:
     )
     is_text = isinstance(key, models.CharField | models.TextField) and not is_slug
     is_default = _text("PARTNER_ID") == Settings.PARTNER_ID
-    # Text may consist of what Big Interview accepts: then naming the default in the settings says so.
+    # If the text consists of what Big Interview accepts, the project says so by naming the default in its settings.
     if not is_default or not (is_email or (is_text and "PARTNER_ID" not in configured())):
         return []
     problem = "an e-mail address, so every launch of single sign-on fails"
@@ -126,8 +140,3 @@ def check_primary_key(**kwargs: Any) -> list[CheckMessage]:
             id=f"{PREFIX}.W011",
         )
     ]
-
-
-ALL: list[Check] = [check_return_page, check_user_details, check_primary_key]
-#: Run if a command names a database.
-OF_THE_DATABASE: list[Check] = [check_partner_ids]
