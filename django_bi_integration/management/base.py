@@ -1,4 +1,4 @@
-"""What the commands share: a help text that ends with examples."""
+"""The base of the commands: a help text that ends with examples."""
 
 from argparse import RawDescriptionHelpFormatter
 from typing import Any
@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, DjangoHelpFormatter
 
 
 class _Formatter(RawDescriptionHelpFormatter, DjangoHelpFormatter):
-    """Keeps the lines of the examples, and Django's order of the options (its own come last)."""
+    """Keep the lines of the examples, and Django's order of the options."""
 
 
 class CommandWithExamples(BaseCommand):

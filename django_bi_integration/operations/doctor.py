@@ -1,9 +1,10 @@
-"""Is it working? One function a question; each answers with findings, and changes nothing."""
+"""Is it working? One function for each question; each returns findings and changes nothing."""
 
 import ipaddress
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from importlib.util import find_spec
 
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -22,19 +23,19 @@ from django_bi_integration.operations.web_process import web_process
 from django_bi_integration.operations.workers import CLOCK_TOLERANCE, NTP, clock_finding, difference, workers
 
 APP = "django_bi_integration"
-#: Longer than cron, which comes every minute, leaves an event to wait.
+#: Longer than an event waits if cron dispatches every minute.
 LATE = timedelta(minutes=5)
-#: The database's clock, as seconds since 1970. SQLite has none of its own.
+#: The database's clock, in seconds since 1970. SQLite has none.
 DATABASE_CLOCKS = {
     "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
     "mysql": "SELECT unix_timestamp(sysdate(6))",
 }
-#: For so long a conflict is reported after its event's latest delivery.
+#: How long a conflict is reported after its event's latest delivery.
 CONFLICTS_MATTER = timedelta(days=30)
 
 
 def examine(url: str | None = None) -> Iterator[Finding]:
-    """Ask every question; ``url`` is the scheme and host that the vendors were given."""
+    """Answer every question; ``url`` is the scheme and host that were given to the vendors."""
     yield from system_checks()
     if url and (reached := public_url(url)):
         yield reached
@@ -44,23 +45,32 @@ def examine(url: str | None = None) -> Iterator[Finding]:
     database = tables()
     yield database
     if database.level is Level.OK:
-        for question in (stored_settings, registrations, rejections, queue, conflicts, accounts, clocks):
+        for question in (
+            driver_options,
+            stored_settings,
+            registrations,
+            rejections,
+            queue,
+            conflicts,
+            accounts,
+            clocks,
+        ):
             yield from question()
 
 
 def system_checks() -> Iterator[Finding]:
-    """Does a system check of this package complain, those of ``check --deploy`` included? Silenced ones do not."""
-    found = list(_complaints(checks.run_checks(tags=[APP], include_deployment_checks=True)))
+    """Do this package's system checks find something, including those of ``check --deploy``, except silenced ones?"""
+    found = list(_from_checks(checks.run_checks(tags=[APP], include_deployment_checks=True)))
     fine = Finding(Level.OK, "system checks", "the settings are fine, and middleware lets deliveries through")
     yield from found or [fine]
 
 
 def stored_settings() -> Iterator[Finding]:
-    """Does a system check complain that reads the database?"""
-    yield from _complaints(checks.run_checks(tags=[checks.Tags.database], databases=[DEFAULT_DB_ALIAS]))
+    """Do the system checks that read the database find something?"""
+    yield from _from_checks(checks.run_checks(tags=[checks.Tags.database], databases=[DEFAULT_DB_ALIAS]))
 
 
-def _complaints(messages: Iterable[checks.CheckMessage]) -> Iterator[Finding]:
+def _from_checks(messages: Iterable[checks.CheckMessage]) -> Iterator[Finding]:
     for message in messages:
         if str(message.id).startswith(APP) and not message.is_silenced():
             level = Level.FAIL if message.level >= checks.ERROR else Level.WARN
@@ -75,33 +85,54 @@ def tables() -> Finding:
         missing = [migration.name for migration, _ in executor.migration_plan(leaves) if migration.app_label == APP]
     except (DatabaseFailure, ImproperlyConfigured) as error:
         reason = str(error).partition("\n")[0]
-        return Finding(Level.FAIL, "database", f"it cannot be read: {reason}", "Look at DATABASES, and the server.")
+        return Finding(
+            Level.FAIL, "database", f"it cannot be read: {reason}", "Check DATABASES and the database server."
+        )
     if missing:
         remedy = f"Run `manage.py migrate {APP}`."
         return Finding(Level.FAIL, "database", f"migrations are missing: {', '.join(missing)}", remedy)
     return Finding(Level.OK, "database", "every migration is applied")
 
 
+def driver_options() -> Iterator[Finding]:
+    """Does psycopg prepare the statements that run for each delivery? Behind a transaction pooler it must not."""
+    database = connection.settings_dict
+    if connection.vendor != "postgresql" or find_spec("psycopg") is None or database["DISABLE_SERVER_SIDE_CURSORS"]:
+        return
+    if not database["OPTIONS"].get("server_side_binding"):
+        message = "PostgreSQL plans each statement again, because psycopg does not prepare any"
+        remedy = (
+            'Set "OPTIONS": {"server_side_binding": True, "prepare_threshold": 5} in DATABASES for about a fifth more'
+            " deliveries per second, unless a pooler gives each transaction another connection."
+        )
+        yield Finding(Level.OK, "database", message, remedy)
+
+
 def registrations() -> Iterator[Finding]:
-    """Is there anything to deliver to, and can a vendor prove itself to it?"""
+    """Is there an active registration, and can its vendor authenticate?"""
     active = list(WebhookRegistration.objects.filter(is_active=True))
     for registration in active:
         if not registration.has_credentials:
             remedy = "Add the vendor's key or its addresses in the admin."
-            yield Finding(Level.FAIL, "registrations", f"“{registration}” has no proof and rejects everything", remedy)
+            yield Finding(
+                Level.FAIL,
+                "registrations",
+                f"“{registration}” has neither a key nor an allowlist, and rejects everything",
+                remedy,
+            )
     if not active:
-        remedy = "Make one in the admin or with `manage.py bi_register`, unless you only use single sign-on."
-        yield Finding(Level.WARN, "registrations", "none is active: no vendor can deliver", remedy)
-    if proven := sum(registration.has_credentials for registration in active):
-        yield Finding(Level.OK, "registrations", f"{proven} active, with proof")
+        remedy = "Create one in the admin or with `manage.py bi_register`, unless you only use single sign-on."
+        yield Finding(Level.WARN, "registrations", "none is active, so no vendor can deliver", remedy)
+    if usable := sum(registration.has_credentials for registration in active):
+        yield Finding(Level.OK, "registrations", f"{usable} active, with credentials")
 
 
 def rejections() -> Iterator[Finding]:
-    """Was a delivery to a registration turned away lately, and why?"""
+    """Was a delivery to a registration rejected lately, and why?"""
     recent = Rejection.objects.filter(registration__isnull=False, last_at__gte=timezone.now() - timedelta(days=1))
     for reason, count in recent.order_by("reason").values_list("reason").annotate(Sum("count")):
         message = f"{count} rejected in the last 24 hours: {Rejection.Reason(reason).label}"
-        remedy = "Look at Rejections in the admin."
+        remedy = "See Rejections in the admin."
         if reason == Rejection.Reason.ADDRESS:
             remedy = _remedy_for_addresses(recent.filter(reason=reason).values_list("address", flat=True))
         yield Finding(Level.WARN, "rejections", message, remedy)
@@ -114,7 +145,7 @@ def _remedy_for_addresses(addresses: Iterable[str]) -> str:
             f"Addresses seem to be your own proxy's ({', '.join(inside)}): does TRUSTED_PROXIES name every proxy in"
             " front of the project, outermost first?"
         )
-    return "Look at Rejections in the admin: is it the vendor's address, missing on the allowlist?"
+    return "See Rejections in the admin: is it the vendor's address, and missing in the allowlist?"
 
 
 def _is_inside(address: str) -> bool:
@@ -122,7 +153,7 @@ def _is_inside(address: str) -> bool:
 
 
 def queue() -> Iterator[Finding]:
-    """Does somebody dispatch what is stored, and did it succeed?"""
+    """Are stored events dispatched, and without failures?"""
     now = timezone.now()
     overdue = ReceivedEvent.objects.due(now - LATE)
     oldest = overdue.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first()
@@ -133,13 +164,13 @@ def queue() -> Iterator[Finding]:
     else:
         yield Finding(Level.OK, "queue", f"no event waits for longer than {LATE.seconds // 60} minutes")
     if failed := ReceivedEvent.objects.filter(status=ReceivedEvent.Status.FAILED).count():
-        remedy = "Look at Received events in the admin: each receiver's error is there."
+        remedy = "See Received events in the admin, which show each receiver's error."
         yield Finding(Level.WARN, "queue", f"{failed} events have failed", remedy)
 
 
 def conflicts() -> Iterator[Finding]:
-    """Was another body delivered under the id of an event, which is then not dispatched?"""
-    # Not by the time of receipt: a forged event may wait long for the genuine one of its id.
+    """Was another body, which is not dispatched, delivered under the id of an event?"""
+    # Not by the time of receipt: a forged event may be stored long before the genuine one with its id.
     since = timezone.now() - CONFLICTS_MATTER
     if count := ReceivedEvent.objects.conflicting().filter(last_delivery_at__gte=since).count():
         days = CONFLICTS_MATTER.days
@@ -170,7 +201,9 @@ def accounts() -> Iterator[Finding]:
         remedy = "Put the key that encrypted them back into ENCRYPTION_KEYS, or enter the API keys again in the admin."
         yield Finding(Level.FAIL, "accounts", f"API keys cannot be decrypted: {', '.join(unreadable)}", remedy)
     for account in rejected:
-        message = f"Big Interview rejects the API key of “{account}” since {account.key_rejected_at:%Y-%m-%d %H:%M} UTC"
+        message = (
+            f"Big Interview has rejected the API key of “{account}” since {account.key_rejected_at:%Y-%m-%d %H:%M} UTC"
+        )
         remedy = "Copy the key again from Big Interview (your name, then “API Settings”) into the admin."
         yield Finding(Level.FAIL, "accounts", message, remedy)
     if usable and not problems and not rejected:
@@ -178,7 +211,7 @@ def accounts() -> Iterator[Finding]:
 
 
 def clocks() -> Iterator[Finding]:
-    """Is the database's clock right? Has an event come from the future, as a machine with another clock stores it?"""
+    """Is the database's clock right? Was an event received in the future, by a machine whose clock is wrong?"""
     if statement := DATABASE_CLOCKS.get(connection.vendor):
         with connection.cursor() as cursor:
             asked = time.time()
@@ -188,4 +221,4 @@ def clocks() -> Iterator[Finding]:
             yield clock_finding("the database", ahead)
     if ReceivedEvent.objects.filter(received_at__gt=timezone.now() + timedelta(seconds=CLOCK_TOLERANCE)).exists():
         message = "an event was received in the future"
-        yield Finding(Level.WARN, "clocks", message, f"{NTP} A worker waits for what seems to be due later.")
+        yield Finding(Level.WARN, "clocks", message, f"{NTP} A worker waits until such an event is due.")

@@ -1,7 +1,7 @@
-"""Post to the webhook's own URL through the project's whole middleware, and see who answers.
+"""Find what blocks deliveries before they reach the webhook: middleware, a setting or another URL pattern.
 
-Whatever redirects a delivery or turns it away before our view decides loses an event without a trace: Innovative
-Educators counts a redirect as delivered.
+A probe posts to the webhook's URL through the project's whole middleware. A redirect or a rejection there loses events
+without a trace, because Innovative Educators counts a redirect as delivered.
 """
 
 import logging
@@ -30,35 +30,35 @@ from django.urls import NoReverseMatch, ResolverMatch, get_script_prefix
 from django_bi_integration.paths import REMEDY, own_path
 from django_bi_integration.webhooks.views import PROBE_ID, WebhookView
 
-#: Any outsider's address (RFC 5737): what lets only one's own machines pass shall show.
+#: An outsider's address (RFC 5737), to find what lets only internal machines pass.
 SENDER = "192.0.2.1"
 BODY = b"{}"
-#: The key of the request's ``META`` that tells that our view was reached.
+#: The key of the request's ``META`` that says that our view was reached.
 REACHED = "django_bi_integration.reached"
-#: Another one, which tells the stand-in for it what to answer.
+#: The key of the status that the stand-in for our view responds with.
 STATUS = "django_bi_integration.status"
-#: What our view says of a delivery that is not stored: it is rejected, or the database is away.
+#: The statuses of deliveries that are not stored: a rejection, and an unavailable database.
 NOT_STORED = (403, 503)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One of the forms in which a vendor's delivery may come."""
+    """One of the forms in which a vendor may send a delivery."""
 
     host: str
     scheme: str = "https"
     slash: bool = True
     headers: bool = True
-    #: What the stand-in for our view answers with.
+    #: The status that the stand-in for our view responds with.
     status: int = 200
 
     @property
     def is_usual(self) -> bool:
-        """Whether it comes as it should, by https, to the URL that was given to the vendor, and is stored."""
+        """True if it is sent as it should be: by https, to the URL that was given to the vendor, and stored."""
         return self.scheme == "https" and self.slash and self.headers and self.status == 200
 
-    def is_told(self, status: int) -> bool:
-        """Whether the vendor gets to know what our view answered: 200 alone is stored, no other may look delivered."""
+    def is_passed_on(self, status: int) -> bool:
+        """Return True if the vendor gets our view's response: 200 if it is stored, otherwise an error."""
         return status == 200 if self.status == 200 else status >= 400
 
     @property
@@ -73,7 +73,7 @@ class Delivery:
         environ: dict[str, Any] = {
             "REQUEST_METHOD": "POST",
             "SCRIPT_NAME": get_script_prefix().rstrip("/"),
-            "PATH_INFO": path_info.encode().decode("latin-1"),  # as WSGI wants it
+            "PATH_INFO": path_info.encode().decode("latin-1"),  # as WSGI requires
             "REMOTE_ADDR": SENDER,
             "HTTP_HOST": self.host,
             "CONTENT_LENGTH": str(len(BODY)),
@@ -92,9 +92,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a delivery was answered with, and whether it was our view that decided so.
+    """The response to a delivery, and whether our view decided it.
 
-    ``route`` is the URL pattern of another view that the path led to.
+    ``route`` is the URL pattern of another view that the path leads to.
     """
 
     delivery: Delivery
@@ -106,21 +106,21 @@ class Answer:
 
     @property
     def problem(self) -> str:
-        """What is wrong with it, where it is not ours."""
+        """Describe what is wrong with an answer that is not our view's."""
         if self.delivery.status == 200:
-            return f"{self.delivery} does not reach the webhook: the answer is {self}."
-        return f"{self.delivery} is answered with {self} where the webhook says {self.delivery.status}."
+            return f"{self.delivery} does not reach the webhook: the response is {self}."
+        return f"{self.delivery} gets the response {self}, but the webhook's is {self.delivery.status}."
 
     def __str__(self) -> str:
         if self.error:
-            return f"{self.status}, since {self.error}"
+            return f"{self.status}, because {self.error}"
         name = responses.get(self.status, "")
         return f"{self.status} {name}{f' to {self.location}' if self.location else ''}"
 
 
 @dataclass(frozen=True)
-class Wall:
-    """Something that keeps deliveries from our view: all of them, or those alone that come in a certain form."""
+class Obstacle:
+    """Something that blocks deliveries: all of them, or only those in a certain form."""
 
     problem: str
     remedy: str
@@ -130,8 +130,8 @@ class Wall:
 class ProbeHandler(BaseHandler):
     """The project's middleware and URLs, around a stand-in for our view.
 
-    The stand-in answers at once, so nothing is looked up, stored or counted. It has the attributes of the view, by
-    which middleware tells what to let pass.
+    The stand-in responds at once, so nothing is looked up, stored or counted. It has the attributes of the view, by
+    which middleware recognises what to let pass.
     """
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
@@ -155,12 +155,12 @@ def _stand_in(view: Any) -> Any:
 
 
 def webhook_path() -> str:
-    """Return the path of a URL that is no vendor's; raise NoReverseMatch if the project does not include our URLs."""
+    """Return the path of a webhook of no vendor; raise NoReverseMatch if the project does not include our URLs."""
     return own_path("webhook", registration_id=PROBE_ID)
 
 
 def own_hosts() -> list[str]:
-    """The hosts of ``ALLOWED_HOSTS``, as far as it names them; and those that PREPEND_WWW redirects to."""
+    """Return the hosts that ``ALLOWED_HOSTS`` names, and those that PREPEND_WWW redirects to."""
     allowed = django_settings.ALLOWED_HOSTS
     hosts = [host.removeprefix(".") for host in allowed if host != "*"] or ["localhost"]
     if not django_settings.PREPEND_WWW:
@@ -168,30 +168,30 @@ def own_hosts() -> list[str]:
     return hosts + [www for host in hosts if validate_host(www := f"www.{host}", allowed) and www not in hosts]
 
 
-def find_walls(hosts: Iterable[str]) -> list[Wall]:
-    """Whatever turns deliveries away that come to these hosts."""
+def find_obstacles(hosts: Iterable[str]) -> list[Obstacle]:
+    """Return what blocks deliveries to these hosts."""
     try:
         webhook_path()
     except NoReverseMatch:
-        return [Wall("The project has no URL for webhooks.", REMEDY, is_total=True)]
+        return [Obstacle("The project has no URL for webhooks.", REMEDY, is_total=True)]
     answers = probe(hosts)
-    a_way_in = any(answer.is_ours for answer in answers if answer.delivery.is_usual)
+    is_reachable = any(answer.is_ours for answer in answers if answer.delivery.is_usual)
     first_of_each: dict[tuple[int, str], Answer] = {}
     for answer in answers:
         if not answer.is_ours:
             first_of_each.setdefault((answer.status, find_remedy(answer)), answer)
     return [
-        Wall(
+        Obstacle(
             answer.problem,
             remedy,
-            is_total=answer.delivery.is_usual and not a_way_in,
+            is_total=answer.delivery.is_usual and not is_reachable,
         )
         for (_, remedy), answer in first_of_each.items()
     ]
 
 
 def probe(hosts: Iterable[str]) -> list[Answer]:
-    """Deliver in every form to each of the hosts, signed out; the usual form first, what is not stored last."""
+    """Deliver in every form to each host, without a session: the usual form first, what is not stored last."""
     forms = product(("https", "http"), (True, False), (True, False))
     deliveries = [Delivery(host, *form) for form in forms for host in hosts]
     deliveries += [Delivery(host, status=status) for status in NOT_STORED for host in hosts]
@@ -201,19 +201,19 @@ def probe(hosts: Iterable[str]) -> list[Answer]:
             handler.load_middleware()
         except Exception as error:  # noqa: BLE001 - middleware raises what it likes, and the project cannot start then
             return [Answer(delivery, 500, error=_shown(error)) for delivery in deliveries]
-        # Middleware may set the language, the time zone, the URLconf: what it sets is forgotten after each delivery.
+        # Middleware may set the language, the time zone or the URLconf. Each delivery gets a separate context.
         return [copy_context().run(_post, handler, delivery) for delivery in deliveries]
 
 
 @contextmanager
 def _nothing_logged() -> Iterator[None]:
-    """Django would log each delivery that is turned away, and mail each error to ADMINS: the answers tell it."""
-    former = logging.root.manager.disable
+    """Keep Django from logging each rejected delivery and from mailing each error to ADMINS."""
+    previous = logging.root.manager.disable
     logging.disable()
     try:
         yield
     finally:
-        logging.disable(former)
+        logging.disable(previous)
 
 
 def _post(handler: ProbeHandler, delivery: Delivery) -> Answer:
@@ -234,7 +234,7 @@ def _post(handler: ProbeHandler, delivery: Delivery) -> Answer:
         delivery,
         response.status_code,
         location=response.get("Location", ""),
-        is_ours=request.META.get(REACHED, False) and delivery.is_told(response.status_code),
+        is_ours=request.META.get(REACHED, False) and delivery.is_passed_on(response.status_code),
         error=errors[0] if errors else "",
         route=match.route if (match := request.resolver_match) and not _is_ours(match) else "",
     )
@@ -245,7 +245,7 @@ def _shown(error: BaseException | None) -> str:
 
 
 def find_remedy(answer: Answer) -> str:
-    """Who probably answered in our place, and what to do about it."""
+    """Return what to do about an answer, by what probably sent it."""
     delivery, target = answer.delivery, urlsplit(answer.location)
     domain, _ = split_domain_port(delivery.host)
     if answer.status == 400 and not validate_host(domain, django_settings.ALLOWED_HOSTS):
@@ -253,14 +253,14 @@ def find_remedy(answer: Answer) -> str:
     if target.scheme == "https" and delivery.scheme == "http" and django_settings.SECURE_SSL_REDIRECT:
         return _exempt_from_https()
     if django_settings.PREPEND_WWW and target.netloc == f"www.{delivery.host}":
-        return "PREPEND_WWW redirects it: give the vendors the URL with www. in front of the host, and no other."
+        return "PREPEND_WWW redirects it. Give the vendors only the URL with www. in front of the host."
     if answer.route:
-        return f"The URL pattern {answer.route!r} takes the path: put the package's own in front of it."
+        return f"The URL pattern {answer.route!r} matches the path. Put the package's URLs before it."
     place = f"Let {_shared_path()} pass in {_suspects()}."
     if target.path and target.path == urlsplit(resolve_url(django_settings.LOGIN_URL)).path:
         return f"A vendor cannot log in. {place}"
     if answer.status in (401, 403):
-        return f"The view asks for its own proof, and for no session or CSRF token. {place}"
+        return f"The view checks its own credentials, and needs no session or CSRF token. {place}"
     if answer.status == 404:
         return f"Middleware may choose a URLconf that lacks the package's URLs. {place}"
     return place
@@ -269,20 +269,20 @@ def find_remedy(answer: Answer) -> str:
 def _exempt_from_https() -> str:
     pattern = "^" + _shared_path().lstrip("/")
     remedy = (
-        "SECURE_SSL_REDIRECT redirects plain http. Give the vendors https:// URLs alone, and let a delivery that comes"
-        f" by http all the same arrive: SECURE_REDIRECT_EXEMPT = [r{pattern!r}]."
+        "SECURE_SSL_REDIRECT redirects plain http. Give the vendors only https:// URLs, and accept a delivery by http"
+        f" anyway: SECURE_REDIRECT_EXEMPT = [r{pattern!r}]."
     )
     if getattr(django_settings, "SECURE_PROXY_SSL_HEADER", None):
         return remedy
-    return f"{remedy} If a proxy ends TLS, set SECURE_PROXY_SSL_HEADER: without it, https is redirected as well."
+    return f"{remedy} If a proxy terminates TLS, set SECURE_PROXY_SSL_HEADER. Without it, https is redirected, too."
 
 
 def _shared_path() -> str:
-    """What the paths of all registrations begin with."""
+    """Return the beginning that the paths of all registrations share."""
     return webhook_path().removesuffix(f"{PROBE_ID}/")
 
 
 def _suspects() -> str:
-    """The middleware that may have answered: Django's own lets webhooks pass, but for what is told by name."""
+    """Return the middleware that may have responded. Django's lets webhooks pass, except for the cases above."""
     foreign = [name for name in django_settings.MIDDLEWARE if not name.startswith("django.")]
     return " or ".join(foreign) or "your middleware"

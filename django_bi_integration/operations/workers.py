@@ -1,4 +1,4 @@
-"""Can the broker be reached, do this project's workers take the messages, and are their clocks right?"""
+"""Can the broker be reached, do this project's workers consume its messages, and are their clocks right?"""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,9 @@ from django_bi_integration.operations.findings import Finding, Level, within
 from django_bi_integration.schedule import EXPIRES
 from django_bi_integration.tasks import CLOCK
 
-#: Seconds that all questions to the broker may take, and that workers have to answer one.
-BROKER_PATIENCE = 5.0
-WORKER_PATIENCE = 1.0
+#: Seconds that all communication with the broker may take, and that workers have for each reply.
+BROKER_TIMEOUT = 5.0
+WORKER_TIMEOUT = 1.0
 #: Seconds that two machines' clocks may differ by. NTP keeps them within a fraction of one.
 CLOCK_TOLERANCE = 5.0
 NTP = "Let NTP set the clocks of all machines."
@@ -25,9 +25,9 @@ NTP = "Let NTP set the clocks of all machines."
 
 @dataclass(frozen=True)
 class Worker:
-    """A Celery worker that answered, of this project or of another one on the same broker.
+    """A Celery worker that replied, of this project or of another one on the same broker.
 
-    ``ahead`` is by how many seconds at least its clock differs from this machine's, below zero if it is behind.
+    ``ahead`` is the least number of seconds by which its clock differs from this machine's, negative if it is behind.
     """
 
     name: str
@@ -37,9 +37,9 @@ class Worker:
 
 
 def workers() -> Iterator[Finding]:
-    """Ask the broker and every worker on it."""
+    """Examine the broker and every worker on it."""
     if not notifier.has_app:
-        return  # a system check says so
+        return  # a system check reports it
     app = notifier.celery
     try:
         queues = _queues(app)
@@ -48,10 +48,10 @@ def workers() -> Iterator[Finding]:
         yield Finding(Level.FAIL, "workers", f"{TASK} is sent to a queue that is not defined: {error}", remedy)
         return
     try:
-        found = within(BROKER_PATIENCE, partial(_ask, app))
+        found = within(BROKER_TIMEOUT, partial(_find_workers, app))
     except Exception as error:  # noqa: BLE001 - transports raise what they like
-        problem = str(error) or f"no answer within {BROKER_PATIENCE:g} seconds"
-        remedy = "Look at CELERY_BROKER_URL and whether the broker runs. Events are stored all the same."
+        problem = str(error) or f"no response within {BROKER_TIMEOUT:g} seconds"
+        remedy = "Check CELERY_BROKER_URL, and that the broker runs. Events are stored nevertheless."
         yield Finding(Level.FAIL, "broker", f"it cannot be reached: {problem}", remedy)
         return
     yield Finding(Level.OK, "broker", "it can be reached")
@@ -61,7 +61,7 @@ def workers() -> Iterator[Finding]:
     else:
         others = f"; those of other projects do: {_names(found)}" if found else ""
         remedy = "Start `celery worker` and one `celery beat`, unless cron runs `manage.py bi_dispatch`."
-        yield Finding(Level.WARN, "workers", f"no Celery worker answers{others}", remedy)
+        yield Finding(Level.WARN, "workers", f"no Celery worker replies{others}", remedy)
     yield from _clocks(found)
 
 
@@ -95,7 +95,7 @@ def _clocks(found: list[Worker]) -> Iterator[Finding]:
 
 
 def clock_finding(whose: str, ahead: float, level: Level = Level.WARN) -> Finding:
-    """Say that a clock differs from this machine's by so many seconds, and what follows from that."""
+    """Return a finding that a clock differs from this machine's by so many seconds, and what that means."""
     direction = "ahead of" if ahead > 0 else "behind"
     message = f"the clock of {whose} is {abs(ahead):.0f} seconds {direction} this machine's"
     return Finding(
@@ -112,7 +112,7 @@ def _names(found: Iterable[Worker]) -> str:
 
 
 def _queues(app: Celery) -> frozenset[str]:
-    """The queues that notifications and sweeps are sent to, found as Celery finds them when it sends one."""
+    """Return the queues that notifications and sweeps are sent to, as Celery determines them."""
     task: Any = app.tasks[TASK]
     entries = (app.conf.beat_schedule or {}).values()
     sweeps = [entry.get("options") or {} for entry in entries if entry.get("task") == TASK]
@@ -128,28 +128,28 @@ def _queues(app: Celery) -> frozenset[str]:
 
 
 def _bound(app: Celery, exchange: Any, routing_key: str | None) -> set[str]:
-    """The queues that an exchange passes a message on to, as far as this project defines them."""
+    """Return the queues, of those that this project defines, that an exchange routes a message to."""
     name = getattr(exchange, "name", exchange)
     queues = [queue for queue in app.amqp.queues.values() if queue.exchange.name == name]
     return {queue.name for queue in queues if queue.exchange.type != "direct" or queue.routing_key == routing_key}
 
 
-def _ask(app: Celery) -> list[Worker]:
+def _find_workers(app: Celery) -> list[Worker]:
     with app.connection_for_write() as broker:
         broker.connect()  # once; a broadcast would try again and again
-        everyone = Inspect(app=app, timeout=WORKER_PATIENCE, connection=broker)
+        everyone = Inspect(app=app, timeout=WORKER_TIMEOUT, connection=broker)
         tasks = everyone.registered() or {}
         if not tasks:
             return []
         known: dict[str, Any] = {"destination": [*tasks], "limit": len(tasks), "connection": broker}
-        queues = Inspect(app=app, timeout=WORKER_PATIENCE, **known).active_queues() or {}
+        queues = Inspect(app=app, timeout=WORKER_TIMEOUT, **known).active_queues() or {}
         ours = [name for name, registered in tasks.items() if _has_task(registered)]
         ahead = _differences(app, broker, ours) if ours else {}
     return [Worker(name, name in ours, _consumed(answer), ahead.get(name, 0.0)) for name, answer in queues.items()]
 
 
 def _has_task(registered: object) -> bool:
-    """Whether a worker has the task; a task with a rate limit has that behind its name."""
+    """Return True if a worker has the task. A rate limit is listed behind the task's name."""
     return isinstance(registered, list) and any(str(task).partition(" ")[0] == TASK for task in registered)
 
 
@@ -158,20 +158,20 @@ def _consumed(queues: object) -> frozenset[str]:
 
 
 def _differences(app: Celery, broker: Any, names: list[str]) -> dict[str, float]:
-    """By how many seconds at least each worker's clock differs from this one, whenever it answered."""
-    asked = time.time()
+    """Return the least number of seconds by which each worker's clock differs from this machine's."""
+    sent_at = time.time()
     replies = app.control.broadcast(
-        CLOCK, reply=True, destination=names, limit=len(names), timeout=WORKER_PATIENCE, connection=broker
+        CLOCK, reply=True, destination=names, limit=len(names), timeout=WORKER_TIMEOUT, connection=broker
     )
-    answered = time.time()
-    told = {name: reply for answer in replies or [] for name, reply in answer.items()}
+    replied_at = time.time()
+    clocks = {name: reply for answer in replies or [] for name, reply in answer.items()}
     return {
-        name: difference(reply["time"], asked, answered)
-        for name, reply in told.items()
+        name: difference(reply["time"], sent_at, replied_at)
+        for name, reply in clocks.items()
         if isinstance(reply, dict) and isinstance(reply.get("time"), float)
     }
 
 
-def difference(told: float, asked: float, answered: float) -> float:
-    """By how many seconds at least a clock that said ``told`` between two moments differs from theirs."""
-    return max(told - answered, 0.0) or min(told - asked, 0.0)
+def difference(shown: float, sent_at: float, replied_at: float) -> float:
+    """Return the least difference in seconds of a clock that showed ``shown`` between two times of this clock."""
+    return max(shown - replied_at, 0.0) or min(shown - sent_at, 0.0)

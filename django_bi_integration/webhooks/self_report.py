@@ -1,8 +1,8 @@
 """What a web process reports about itself to ``bi_doctor``: the address that it sees, and whether it notifies workers.
 
-The report is added to the rejection of the probe's request if that has a token signed with the project's secret key.
-Any other request gets the usual rejection. The report is signed too, together with the token, so that the answer of
-another site, or an older one from a cache, is not taken for it.
+The report is added to the rejection of the probe's request if the request has a token that is signed with the project's
+secret key. Any other request gets the usual rejection. The report is signed, too, together with the token, so that it
+is not confused with the response of another site, or with an older one from a cache.
 """
 
 import secrets
@@ -19,11 +19,11 @@ from django_bi_integration.text import end_of
 from django_bi_integration.webhooks.client_address import client_address, forwarded_for, peer
 
 HEADER = "X-BI-Integration-Probe"
-#: How long a token is valid, in seconds, which also allows for two machines' clocks.
+#: How long a token is valid, in seconds. Two machines' clocks may differ by almost as much.
 VALID_SECONDS = 300
-#: Characters that a token may have: a stranger's request costs no more than one short digest.
+#: The longest token that is verified: a stranger's request costs no more than one short digest.
 LONGEST_TOKEN = 200
-#: Seconds after a probe at which it asks for a notification: the response has left by then.
+#: Seconds after a probe at which a notification is requested: the response has been sent by then.
 DELAY = 0.3
 
 _SALT = "django_bi_integration.self_report"
@@ -31,14 +31,14 @@ _SALT_OF_TOKEN = f"{_SALT}.token"
 
 
 class Watch:
-    """Remembers the latest probe of this process, and asks for a notification after it, as a delivery would."""
+    """Remember the latest probe of this process, and request a notification after it, as a delivery would."""
 
     def __init__(self) -> None:
         self._probed_at: float | None = None
         self._timer: threading.Timer | None = None
 
     def report(self) -> dict[str, Any]:
-        """Report whether this process has notified a worker since its latest probe; then begin again."""
+        """Return whether this process has notified a worker since its latest probe; then begin again."""
         now = time.monotonic()
         probed_at, self._probed_at = self._probed_at, now
         mode = self._mode()
@@ -56,7 +56,7 @@ class Watch:
         }
 
     def _mode(self) -> str:
-        """Say what notifies workers in this process: nothing, the request itself, or a thread."""
+        """Return what notifies workers in this process: nothing ("none"), the "request" itself, or a "thread"."""
         if not notifier.has_app or notifier.is_eager:
             return "none"
         return "request" if threads_stop_between_requests() else "thread"
@@ -66,7 +66,7 @@ class Watch:
             self._timer.cancel()
         self._timer = threading.Timer(DELAY, notifier.request)
         self._timer.daemon = True
-        with suppress(RuntimeError):  # no thread to spare
+        with suppress(RuntimeError):  # the machine has no thread left
             self._timer.start()
 
 
@@ -99,7 +99,7 @@ def report_for(request: HttpRequest) -> str | None:
 
 
 def read_report(signed: str, token: str) -> dict[str, Any] | None:
-    """Return the report that answers this token, or None if it is not this project's, or an older one."""
+    """Return the report for this token; None if it is not this project's, or an older one."""
     try:
         report: dict[str, Any] = signing.loads(signed, salt=_SALT)
     except signing.BadSignature:

@@ -159,12 +159,12 @@ def test_djangos_own_middleware_is_no_wall(settings, middleware):
     ("middleware", "answer", "remedy"),
     [
         (to_login, "302 Found to /accounts/login/?next=/bi/webhooks/", "A vendor cannot log in."),
-        (forbidden_without_token, "403 Forbidden", "for no session or CSRF token"),
-        (forbidden_at_the_view, "403 Forbidden", "for no session or CSRF token"),
-        (insiders_alone, "403 Forbidden", "for no session or CSRF token"),
+        (forbidden_without_token, "403 Forbidden", "needs no session or CSRF token"),
+        (forbidden_at_the_view, "403 Forbidden", "needs no session or CSRF token"),
+        (insiders_alone, "403 Forbidden", "needs no session or CSRF token"),
         (maintenance, "200 OK", "Let /bi/webhooks/ pass"),
-        (raises, "500, since LookupError was raised: no tenant", "Let /bi/webhooks/ pass"),
-        (cannot_start, "500, since RuntimeError was raised: no licence", "Let /bi/webhooks/ pass"),
+        (raises, "500, because LookupError was raised: no tenant", "Let /bi/webhooks/ pass"),
+        (cannot_start, "500, because RuntimeError was raised: no licence", "Let /bi/webhooks/ pass"),
         (redirects_afterwards, "302 Found to /welcome/", "Let /bi/webhooks/ pass"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -175,7 +175,7 @@ def test_a_wall_of_the_hosts_is_an_error_that_names_it(settings, middleware, ans
     found, message, hint = only_wall()
     assert found == "E012"
     assert message.startswith("POST https://testserver/bi/webhooks/")
-    assert f"does not reach the webhook: the answer is {answer}" in message
+    assert f"does not reach the webhook: the response is {answer}" in message
     assert remedy in hint
     assert f"Let /bi/webhooks/ pass in {name}." in hint
 
@@ -189,14 +189,14 @@ def test_a_wall_for_some_forms_alone_has_an_id_of_its_own(settings, middleware, 
     found, message, _ = only_wall()
     assert found == "E013"
     assert form in message
-    assert f"the answer is {status}" in message
+    assert f"the response is {status}" in message
 
 
 @pytest.mark.parametrize(
     ("middleware", "becomes"),
     [
-        (to_login_where_forbidden, "is answered with 302 Found to /accounts/login/ where the webhook says 403."),
-        (always_200, "is answered with 200 OK where the webhook says 403."),
+        (to_login_where_forbidden, "gets the response 302 Found to /accounts/login/, but the webhook's is 403."),
+        (always_200, "gets the response 200 OK, but the webhook's is 403."),
     ],
 )
 def test_what_is_not_stored_must_not_look_delivered(settings, middleware, becomes):
@@ -252,7 +252,7 @@ def test_a_host_without_www_is_redirected(settings):
     settings.ALLOWED_HOSTS = [".example.edu"]
     found, message, hint = only_wall()
     assert found == "E013"
-    assert "the answer is 301 Moved Permanently to https://www.example.edu/bi/webhooks/" in message
+    assert "the response is 301 Moved Permanently to https://www.example.edu/bi/webhooks/" in message
     assert "PREPEND_WWW" in hint
     settings.ALLOWED_HOSTS = ["www.example.edu"]
     assert walls() == []
@@ -288,7 +288,7 @@ def test_another_pattern_that_comes_first_is_told(settings):
     settings.ROOT_URLCONF = Hidden
     found, _, hint = only_wall()
     assert found == "E012"
-    assert "The URL pattern 'bi/<path:anything>' takes the path" in hint
+    assert "The URL pattern 'bi/<path:anything>' matches the path" in hint
 
 
 class PrefixedByLanguage:
@@ -299,7 +299,7 @@ def test_middleware_that_chooses_other_urls_is_told(settings):
     settings.MIDDLEWARE = ["tests.operations.test_blocking_middleware.other_urls"]
     found, message, hint = only_wall()
     assert found == "E012"
-    assert "the answer is 404" in message
+    assert "the response is 404" in message
     assert (
         "a URLconf that lacks the package's URLs. Let /bi/webhooks/ pass in"
         " tests.operations.test_blocking_middleware.other_urls" in hint

@@ -41,8 +41,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 def short_wait_for_workers(request, monkeypatch):
     """Where there is no worker, none is waited for; one in a thread of a busy process answers late."""
     is_there = "celery_worker_thread" in request.fixturenames
-    monkeypatch.setattr(workers, "WORKER_PATIENCE", 4 if is_there else 0.01)
-    monkeypatch.setattr(workers, "BROKER_PATIENCE", 60)
+    monkeypatch.setattr(workers, "WORKER_TIMEOUT", 4 if is_there else 0.01)
+    monkeypatch.setattr(workers, "BROKER_TIMEOUT", 60)
 
 
 def run(*arguments):
@@ -50,8 +50,10 @@ def run(*arguments):
     out = io.StringIO()
     try:
         call_command("bi_doctor", *arguments, stdout=out)
-    except SystemExit as end:
-        return end.code, out.getvalue()
+    except CommandError as error:
+        if error.returncode != 1:
+            raise
+        return 1, out.getvalue()
     return 0, out.getvalue()
 
 
@@ -92,7 +94,7 @@ def test_a_failure_is_told_with_its_remedy_and_ends_with_1(settings):
 def test_an_error_of_a_system_check_does_not_keep_the_rest_from_being_told(settings):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["proxy.example.edu"]}
     out = io.StringIO()
-    with pytest.raises(SystemExit, match="1"):
+    with pytest.raises(CommandError, match="1 of the findings"):
         # call_command leaves the checks out, which a shell would run first.
         Command().execute(url=None, json=False, stdout=out, force_color=False, no_color=True, skip_checks=False)
     assert "(django_bi_integration.E004)" in out.getvalue()
@@ -146,17 +148,17 @@ def server(status, headers=(), body=b""):
         ((301, [("Location", "https://example.edu{path}")]), "301 Moved Permanently to https", "counts a redirect"),
         ((308, [("Location", "{path}")]), "308 Permanent Redirect to /bi", "Set SECURE_PROXY_SSL_HEADER"),
         ((200, [], b"<h1>Welcome</h1>"), "200 OK", "Look at the logs"),
-        ((404, [("Allow", "GET, HEAD")], b'{"detail": "Not found."}'), "404 Not Found", "Another site answers"),
-        ((404, [("Allow", "POST")], b"{}"), "404 Not Found", "Another site answers"),
+        ((404, [("Allow", "GET, HEAD")], b'{"detail": "Not found."}'), "404 Not Found", "Another site serves"),
+        ((404, [("Allow", "POST")], b"{}"), "404 Not Found", "Another site serves"),
         ((200, [("Allow", "POST")], b'{"detail": "Not found."}'), "200 OK", "Look at the logs"),
         ((400,), "400 Bad Request", "ALLOWED_HOSTS"),
-        ((401,), "401 Unauthorized", "A log-in stands in front"),
+        ((401,), "401 Unauthorized", "A login is required before the webhook"),
         ((403,), "403 Forbidden", "An access rule"),
-        ((405,), "405 Method Not Allowed", "takes no POST"),
+        ((405,), "405 Method Not Allowed", "does not accept POST"),
         ((502,), "502 Bad Gateway", "Look at the logs"),
         ((302, [("Location", "http://[::1")]), "302 Found to http://[::1", "counts a redirect"),
         ((302, [("Location", "/\x1b[2J")]), "302 Found to /?[2J.", "counts a redirect"),
-        ((404, [("Allow", "POST")], b"[" * 100_000), "404 Not Found", "Another site answers"),
+        ((404, [("Allow", "POST")], b"[" * 100_000), "404 Not Found", "Another site serves"),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, tuple) else "",
 )
@@ -164,7 +166,7 @@ def test_a_public_url_that_does_not_lead_to_the_webhook(answer, status, remedy):
     with server(*answer) as url:
         ((level, message, hint),) = findings("public URL", "--url", url)
     assert level == "fail"
-    assert f"does not reach the webhook: the answer is {status}" in message
+    assert f"does not reach the webhook: the response is {status}" in message
     assert remedy in hint
 
 
@@ -178,7 +180,7 @@ def test_a_public_url_without_tls(live_server):
 
 def test_a_public_url_where_nobody_answers(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as impatient:
-        impatient.setattr(public_url, "PATIENCE", 0.1)
+        impatient.setattr(public_url, "VENDOR_TIMEOUT", 0.1)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert "did not answer within 0.1 seconds" in findings("public URL", "--url", url)[0][1]
     assert findings("public URL", "--url", url)[0][1].startswith("Nothing answers at")
@@ -188,7 +190,7 @@ def test_a_public_url_where_nobody_answers(monkeypatch):
     "head", [b"HTTP/1.1 404 Not Found\r\n", b"HTTP/1.1 404 Not Found\r\n\r\n"], ids=["head", "body"]
 )
 def test_a_public_url_that_answers_drop_by_drop_is_not_waited_for(monkeypatch, head):
-    monkeypatch.setattr(public_url, "PATIENCE", 0.3)
+    monkeypatch.setattr(public_url, "VENDOR_TIMEOUT", 0.3)
     enough = Event()
 
     def drip(listening):
@@ -219,7 +221,7 @@ def test_a_public_url_that_answers_without_end_is_not_read_to_it():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         Thread(target=flow, args=(listening,), daemon=True).start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        assert "the answer is 404 Not Found" in findings("public URL", "--url", url)[0][1]
+        assert "the response is 404 Not Found" in findings("public URL", "--url", url)[0][1]
 
 
 def broken_celery(url):
@@ -236,17 +238,17 @@ def test_a_broker_that_rejects(monkeypatch):
 
 
 def test_a_broker_that_is_silent_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(workers, "BROKER_PATIENCE", 0.2)
+    monkeypatch.setattr(workers, "BROKER_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(notifier, "app", broken_celery(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
         ((level, message, _),) = findings("broker")
     assert level == "fail"
-    assert "no answer within 0.2 seconds" in message
+    assert "no response within 0.2 seconds" in message
 
 
 def test_without_a_worker_there_is_a_warning():
     ((level, message, _),) = findings("workers")
-    assert (level, message) == ("warn", "no Celery worker answers")
+    assert (level, message) == ("warn", "no Celery worker replies")
 
 
 def test_without_a_celery_app_the_system_check_tells(monkeypatch):
@@ -267,20 +269,40 @@ def test_migrations_that_are_missing():
     assert findings("registrations") == []
 
 
+@pytest.mark.database
+@pytest.mark.parametrize(
+    ("changes", "advises"),
+    [
+        ({}, True),
+        ({"OPTIONS": {"server_side_binding": True}}, False),
+        ({"DISABLE_SERVER_SIDE_CURSORS": True}, False),  # as behind a transaction pooler
+    ],
+)
+def test_postgresql_without_prepared_statements_gets_advice(changes, advises, monkeypatch):
+    for name, value in changes.items():
+        monkeypatch.setitem(connection.settings_dict, name, value)
+    advice = [remedy for level, _, remedy in findings("database") if level == "ok" and remedy]
+    assert [("server_side_binding" in remedy) for remedy in advice] == (
+        [True] if advises and connection.vendor == "postgresql" else []
+    )
+
+
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError, ImproperlyConfigured])
 def test_a_database_that_cannot_be_asked(error):
     def fail(*arguments):
         raise error("no way")
 
     with connection.execute_wrapper(fail):
-        assert findings("database") == [("fail", "it cannot be read: no way", "Look at DATABASES, and the server.")]
+        assert findings("database") == [
+            ("fail", "it cannot be read: no way", "Check DATABASES and the database server.")
+        ]
 
 
 def test_registrations():
-    assert findings("registrations")[0][:2] == ("warn", "none is active: no vendor can deliver")
+    assert findings("registrations")[0][:2] == ("warn", "none is active, so no vendor can deliver")
     big_interview()
     registration(key="").delete()
-    assert findings("registrations") == [("ok", "1 active, with proof", "")]
+    assert findings("registrations") == [("ok", "1 active, with credentials", "")]
     registration(key="")
     assert [level for level, *_ in findings("registrations")] == ["fail", "ok"]
 
@@ -300,7 +322,7 @@ def test_rejections_of_former_days_are_not_told():
 
 
 @pytest.mark.parametrize(
-    ("address", "remedy"), [("10.0.0.5", "(10.0.0.5): does TRUSTED_PROXIES"), ("8.8.8.8", "missing on the allowlist")]
+    ("address", "remedy"), [("10.0.0.5", "(10.0.0.5): does TRUSTED_PROXIES"), ("8.8.8.8", "missing in the allowlist")]
 )
 def test_rejections_of_ones_own_proxy_point_at_the_setting(address, remedy):
     deliver(registration(networks=["54.243.7.71"]), REMOTE_ADDR=address)
@@ -361,7 +383,7 @@ def test_the_clock_of_a_worker(celery_worker_thread, monkeypatch, seconds, level
 @pytest.mark.parametrize(("told", "expected"), [(99, -1), (100, 0), (105, 0), (110, 0), (130, 20)])
 def test_a_clock_is_wrong_by_as_much_as_is_certain(told, expected):
     """It was asked at 100 and had answered at 110: nobody knows when in between it looked."""
-    assert workers.difference(told, asked=100, answered=110) == expected
+    assert workers.difference(told, sent_at=100, replied_at=110) == expected
 
 
 @pytest.mark.parametrize(
@@ -399,7 +421,7 @@ def test_an_event_from_the_future_points_at_the_clocks():
 
 
 class Believing:
-    """The project under a server that puts a header's value in place of the connection's address."""
+    """The project under a server that puts a header's value replaces the connection's address."""
 
     def __init__(self, header, peer=None):
         self.header, self.peer = header, peer
@@ -434,7 +456,7 @@ def test_a_server_that_believes_the_client_is_found(header):
         level, message, remedy = client_address(url)
     assert level == "fail"
     assert message.startswith(f"anyone can choose the address that allowlists see, with the header {header}")
-    assert "in place of the connection's address" in remedy
+    assert "replaces the connection's address" in remedy
 
 
 @pytest.mark.django_db(transaction=True)

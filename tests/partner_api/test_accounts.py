@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.exceptions import ValidationError
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -74,7 +74,7 @@ def test_old_rows_work_on_after_a_rotation(settings):
     assert usable(made)
     output = StringIO()
     call_command("bi_rotate_keys", stdout=output)
-    assert output.getvalue() == "1 encrypted anew, 0 cannot be decrypted.\n"
+    assert output.getvalue() == "1 encrypted with the newest key, 0 cannot be decrypted.\n"
     keys(settings, NEW)
     assert usable(BigInterviewAccount.objects.get())
     output = StringIO()
@@ -98,9 +98,9 @@ def test_a_lost_key_is_a_clear_error_and_never_the_ciphertext(settings):
     with pytest.raises(UndecryptableKey, match="Put it back there, or enter the API key anew"):
         made.client()
     errors = StringIO()
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(CommandError) as end:
         call_command("bi_rotate_keys", stdout=StringIO(), stderr=errors)
-    assert end.value.code == 1
+    assert end.value.returncode == 1
     assert "xyz: The stored API key cannot be decrypted" in errors.getvalue()
     assert column() == stored
 

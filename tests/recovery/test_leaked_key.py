@@ -394,8 +394,8 @@ class TestRebuilding:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--registration", "5e82e7e5-24a7-43e7-8ac5-480cb046c7bc"], "There is no registration"),
-            (["--object", "1"], "There is no object with the id '1'"),
+            (["--registration", "5e82e7e5-24a7-43e7-8ac5-480cb046c7bc"], "No registration has"),
+            (["--object", "1"], "No object has the id '1'"),
         ],
     )
     def test_what_does_not_exist_is_an_error(self, arguments, message):
@@ -416,7 +416,7 @@ class TestRebuilding:
             " Run it with --replay to dispatch them again.",
             "1 objects, 1 changed, 0 removed; 2 events are no longer stale, and will be dispatched again.",
             "0 objects, 0 changed, 0 removed; 0 events are no longer stale.",
-            "1 states have no event left and stay as they are.",
+            "1 states have no event left and stay unchanged.",
         ]
 
 

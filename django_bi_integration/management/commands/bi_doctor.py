@@ -1,4 +1,4 @@
-"""bi_doctor: is it working, and if not, what to do."""
+"""bi_doctor: check whether it works, and say what to do if it does not."""
 
 import json
 import re
@@ -16,20 +16,20 @@ from django_bi_integration.operations.findings import Finding, Level
 
 
 class Command(CommandWithExamples):
-    help = "Look whether deliveries get in, are stored and are dispatched; say what to do where they do not."
+    help = "Check that deliveries arrive, are stored and are dispatched, and say what to do if they are not."
     examples = """\
 examples:
-  bi_doctor                                      look at this project, as this process sees it
+  bi_doctor                                      check this project, as this process sees it
   bi_doctor --url https://careers.example.edu    also post to the webhook from outside, as a vendor would
   bi_doctor --json
 
-It stores nothing and sends no event. The exit code is 1 when something fails; warnings leave it at 0.
+It stores nothing and sends no event. The exit code is 1 if something fails, 0 otherwise, also with warnings.
 """
-    # They are among the findings; an error shall not keep the rest from being told.
+    # They are among the findings, and an error must not hide the others.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--url", help="scheme and host of the URL that the vendors were given")
+        parser.add_argument("--url", help="scheme and host of the URL that was given to the vendors")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *, url: str | None, **options: Any) -> None:
@@ -42,12 +42,12 @@ It stores nothing and sends no event. The exit code is 1 when something fails; w
                 self._show(finding)
         counts = Counter(finding.level for finding in findings)
         if options["json"]:
-            told = {"working": not counts[Level.FAIL], "findings": [asdict(finding) for finding in findings]}
-            self.stdout.write(json.dumps(told))
+            report = {"working": not counts[Level.FAIL], "findings": [asdict(finding) for finding in findings]}
+            self.stdout.write(json.dumps(report))
         else:
             self.stdout.write(f"{counts[Level.OK]} ok, {counts[Level.WARN]} to look at, {counts[Level.FAIL]} failed.")
         if counts[Level.FAIL]:
-            raise SystemExit(1)
+            raise CommandError(f"{counts[Level.FAIL]} of the findings must be fixed before it works.")
 
     def _show(self, finding: Finding) -> None:
         style = {Level.OK: self.style.SUCCESS, Level.WARN: self.style.WARNING, Level.FAIL: self.style.ERROR}
@@ -58,10 +58,10 @@ It stores nothing and sends no event. The exit code is 1 when something fails; w
 
 
 def is_origin(url: str) -> bool:
-    """Whether it is a scheme and a host, and nothing else."""
+    """Return True if ``url`` is only a scheme and a host."""
     try:
         parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0  # raises where it is no number, or too large a one
+        has_host = bool(parts.hostname) and parts.port != 0  # raises if it is not a valid port
     except ValueError:
         return False
     return has_host and re.fullmatch(r"(?i:https?)://[^/@?#\s]+/?", url) is not None

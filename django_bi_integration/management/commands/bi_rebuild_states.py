@@ -17,30 +17,30 @@ class Command(CommandWithExamples):
     help = "Recompute the object states from the events that remain, after forged or mistaken events were deleted."
     examples = """\
 examples:
-  bi_rebuild_states --dry-run                                what would change, of all objects
+  bi_rebuild_states --dry-run                                print what would change, for all objects
   bi_rebuild_states                                          all objects
   bi_rebuild_states --registration 5e82e7e5-24a7-43e7-8ac5-480cb046c7bc --replay
-  bi_rebuild_states --object 95607 --json                    the interview or course of that id
+  bi_rebuild_states --object 95607 --json                    the interview or course with that id
 
-It may run beside workers, and again and again. A state whose events were all deleted stays as it is, unless --object
-names it: old events are deleted, too, and what they said remains known.
+It can run while workers do, and repeatedly. A state whose events were all deleted stays unchanged unless --object names
+it, because old events are deleted, too, and what they said remains known.
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--registration", type=UUID, metavar="ID", help="only the objects of this registration")
-        parser.add_argument("--object", metavar="ID", help="only the interview or course of this id")
+        parser.add_argument("--object", metavar="ID", help="only the interview or course with this id")
         parser.add_argument(
             "--replay",
             action="store_true",
-            help="dispatch again the events that are marked stale, but are not superseded by any that remains",
+            help="dispatch again the events that are marked stale but that no remaining event supersedes",
         )
-        parser.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
+        parser.add_argument("--dry-run", action="store_true", help="print what would change, but change nothing")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *, registration: UUID | None, replay: bool, dry_run: bool, **options: Any) -> None:
         found = None
         if registration and not (found := WebhookRegistration.objects.filter(pk=registration).first()):
-            raise CommandError(f"There is no registration {registration}.")
+            raise CommandError(f"No registration has the id {registration}.")
         keys = None if options["object"] is None else _keys(options["object"], found)
         counts = dict(rebuild_states(registration=found, objects=keys, replay=replay, dry_run=dry_run))
         counts["without_events"] = states_without_events().count()
@@ -54,7 +54,7 @@ names it: old events are deleted, too, and what they said remains known.
         sentence = "".join(lines) if counts["no_longer_stale"] else f"{lines[0]}."
         self.stdout.write(("Dry run: " if dry_run else "") + sentence.format(**counts))
         if counts["without_events"]:
-            self.stdout.write(f"{counts['without_events']} states have no event left and stay as they are.")
+            self.stdout.write(f"{counts['without_events']} states have no event left and stay unchanged.")
 
 
 def _keys(object_id: str, registration: WebhookRegistration | None) -> Collection[UUID | None]:
@@ -64,5 +64,5 @@ def _keys(object_id: str, registration: WebhookRegistration | None) -> Collectio
         events, states = events.filter(registration=registration), states.filter(registration=registration)
     keys = {*events.values_list("object_key", flat=True), *states.values_list("key", flat=True)} - {None}
     if not keys:
-        raise CommandError(f"There is no object with the id {object_id!r}.")
+        raise CommandError(f"No object has the id {object_id!r}.")
     return keys

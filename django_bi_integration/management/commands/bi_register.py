@@ -1,4 +1,4 @@
-"""bi_register: make a webhook registration from the command line."""
+"""bi_register: create a webhook registration from the command line."""
 
 import json
 import sys
@@ -15,31 +15,33 @@ from django_bi_integration.models import WebhookRegistration
 
 
 class Command(CommandWithExamples):
-    help = "Make a webhook registration and print its id and path as JSON."
+    help = "Create a webhook registration and print its id and path as JSON."
     examples = """\
 examples:
   bi_register --vendor big_interview --name "Career centre" --key -  < key.txt
   bi_register --vendor innovative_educators --name "Orientation"
   bi_register --vendor innovative_educators --name "Orientation" --allow 203.0.113.7 198.51.100.0/24
 
-Give the printed path, behind your site's own https://host, to the vendor. Big Interview shows its key where the
-webhook is made there (your name, then "API Settings"): register without --key first, add the key in the admin then.
+Give the vendor the printed path after your site's https://host. Big Interview shows its key when the webhook is created
+there (your name, then "API Settings"): register without --key first, and then add the key in the admin.
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--vendor", required=True, choices=list(vendors.VENDORS), help="who sends")
-        parser.add_argument("--name", required=True, help="what administrators call it")
+        parser.add_argument(
+            "--vendor", required=True, choices=list(vendors.VENDORS), help="the vendor that sends the webhooks"
+        )
+        parser.add_argument("--name", required=True, help="the name that administrators see")
         parser.add_argument(
             "--key",
             help="the key that the vendor sends; '-' reads it from standard input, which keeps it out of the"
-            " shell's history and of the list of processes",
+            " shell's history and the list of processes",
         )
         parser.add_argument(
             "--allow",
             action="extend",
             nargs="+",
             metavar="CIDR",
-            help="an address or network that deliveries may come from; several may be given."
+            help="an address or network that deliveries may come from; several are allowed."
             " Default: the addresses that the vendor publishes",
         )
 
@@ -61,7 +63,7 @@ webhook is made there (your name, then "API Settings"): register without --key f
         registration.save(force_insert=True)
         if not registration.has_credentials:
             missing = "a key or an allowlist" if sends_key else "an allowlist"
-            self._warn(f"It rejects everything until it has {missing}: add one in the admin.")
+            self._warn(f"The registration rejects everything until it has {missing}. Add one in the admin.")
         self.stdout.write(json.dumps({"id": str(registration.pk), "path": path}))
 
     def _path(self, registration: WebhookRegistration) -> str:

@@ -4,6 +4,7 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management.base import CommandError
 from django.db import transaction
 
 from django_bi_integration.exceptions import UndecryptableKey
@@ -15,11 +16,11 @@ class Command(CommandWithExamples):
     help = "Encrypt the stored Partner API keys with the newest of the encryption keys."
     examples = """\
 examples:
-  bi_rotate_keys            after a new key was put in front of the others in BI_INTEGRATION["ENCRYPTION_KEYS"]
+  bi_rotate_keys            after a new key was added before the others in BI_INTEGRATION["ENCRYPTION_KEYS"]
   bi_rotate_keys --json
 
-It may be run again and again, and while the site is in use. When it has run, the former encryption key can be taken
-out of the settings. The exit code is 1 when a stored key cannot be decrypted; it is left as it is.
+It can be run repeatedly, and while the site is in use. Afterwards, the previous encryption key can be removed from the
+settings. If a stored key cannot be decrypted, it is left unchanged and the exit code is 1.
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,14 +39,16 @@ out of the settings. The exit code is 1 when a stored key cannot be decrypted; i
         if options["json"]:
             self.stdout.write(json.dumps({"renewed": renewed, "unreadable": unreadable}))
         else:
-            self.stdout.write(f"{len(renewed)} encrypted anew, {len(unreadable)} cannot be decrypted.")
+            self.stdout.write(f"{len(renewed)} encrypted with the newest key, {len(unreadable)} cannot be decrypted.")
         if unreadable:
-            raise SystemExit(1)
+            raise CommandError(
+                "Put the lost encryption key back into the settings, or enter these API keys again in the admin."
+            )
 
 
 @transaction.atomic
 def renew(pk: int) -> bool:
-    """Encrypt one account's key anew; False where that is not needed. Somebody may be entering another one."""
+    """Encrypt one account's key again; return False if that is not needed. Somebody may be entering another key."""
     account = BigInterviewAccount.objects.select_for_update().filter(pk=pk).first()
     if account is None or not account.renew_encryption():
         return False

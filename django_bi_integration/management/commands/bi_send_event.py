@@ -19,41 +19,41 @@ from django_bi_integration.management.base import CommandWithExamples
 
 VENDOR_OF = {event_type: vendor for vendor in vendors.VENDORS.values() for event_type in vendor.event_types}
 
-#: What an answer other than 200 means to the person who set the endpoint up.
+#: What a status other than 200 means to the person who set up the endpoint.
 MEANINGS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "the key is missing, or it is not this registration's",
     HTTPStatus.FORBIDDEN: "this machine's address is not on the allowlist, or the registration is inactive",
     HTTPStatus.NOT_FOUND: "no registration has this URL",
-    HTTPStatus.SERVICE_UNAVAILABLE: "the event could not be stored; a vendor would try again",
+    HTTPStatus.SERVICE_UNAVAILABLE: "the event could not be stored; a vendor would send it again",
 }
 REDIRECTED = "a redirect: Innovative Educators would count it as delivered, and the event would be lost"
-#: Seconds that Innovative Educators waits for an answer ("Integration Details"); Big Interview waits 30.
-PATIENCE = 15
+#: Seconds that Innovative Educators waits for a response ("Integration Details"); Big Interview waits 30.
+VENDOR_TIMEOUT = 15
 
 
 class Command(CommandWithExamples):
-    help = "Deliver a vendor's sample event to a URL, and say what became of it."
+    help = "Deliver a vendor's sample event to a URL, and print the response."
     examples = """\
 examples:
   bi_send_event http://127.0.0.1:8000/bi/webhooks/<id>/ --event interview.created --key - < key.txt
   bi_send_event http://127.0.0.1:8000/bi/webhooks/<id>/ --event courseComplete --subject 111222333444
   bi_send_event http://127.0.0.1:8000/bi/webhooks/<id>/ --event interview.deleted --id 42 --times 6
 
-Each call makes up a new event id, unless --id is given. The exit code is 0 when every answer was 200, else 1.
+Each call uses a new event id, unless --id is given. The exit code is 0 if every response is 200, otherwise 1.
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("url", help="the whole URL of a registration")
+        parser.add_argument("url", help="the complete URL of a registration")
         parser.add_argument("--event", required=True, choices=list(VENDOR_OF), help="the event type")
         parser.add_argument("--key", default="", help="Big Interview's key; '-' reads it from standard input")
         parser.add_argument("--id", help="the vendor's event id; default: a new one")
-        parser.add_argument("--subject", default="student-1", help="the person that it is about")
+        parser.add_argument("--subject", default="student-1", help="the person that the event is about")
         parser.add_argument("--times", type=int, default=1, help="how often to deliver the same event")
-        parser.add_argument("--json", action="store_true", help="print one JSON object a delivery")
+        parser.add_argument("--json", action="store_true", help="print one JSON object for each delivery")
 
     def handle(self, url: str, event: str, key: str, subject: str, times: int, **options: Any) -> None:
         if not url.startswith(("http://", "https://")):
-            raise CommandError(f"{url!r} is not a whole URL: it begins with http:// or https://.")
+            raise CommandError(f"{url!r} is not a complete URL, which begins with http:// or https://.")
         if key == "-":
             key = sys.stdin.readline()
         if key:
@@ -61,7 +61,8 @@ Each call makes up a new event id, unless --id is given. The exit code is 0 when
         body = json.dumps(VENDOR_OF[event].sample(event, options["id"] or str(uuid.uuid4()), subject)).encode()
         statuses = [self._deliver(url, body, key, as_json=options["json"]) for _ in range(times)]
         if any(status != HTTPStatus.OK for status in statuses):
-            raise SystemExit(1)
+            failed = sum(status != HTTPStatus.OK for status in statuses)
+            raise CommandError(f"{failed} of {times} deliveries were not stored.")
 
     def _checked(self, key: str) -> str:
         try:
@@ -89,13 +90,13 @@ class _NoRedirect(HTTPRedirectHandler):
 def post(url: str, body: bytes, key: str) -> int:
     headers = {"Content-Type": "application/json; charset=utf-8", **({"Authorization": key} if key else {})}
     try:
-        request = Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - http and https alone get here
-        with build_opener(_NoRedirect).open(request, timeout=PATIENCE) as response:
+        request = Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - only http and https URLs get here
+        with build_opener(_NoRedirect).open(request, timeout=VENDOR_TIMEOUT) as response:
             return int(response.status)
     except HTTPError as error:
         return error.code
-    except (URLError, OSError, HTTPException, ValueError) as error:  # the last two: what is no URL, or no HTTP
-        raise CommandError(f"Nothing answers at {url}: {getattr(error, 'reason', error)}") from error
+    except (URLError, OSError, HTTPException, ValueError) as error:  # the last two: not a valid URL, not HTTP
+        raise CommandError(f"No response from {url}: {getattr(error, 'reason', error)}") from error
 
 
 def explain(status: int) -> str:

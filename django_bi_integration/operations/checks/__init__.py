@@ -30,7 +30,7 @@ ALWAYS: list[Check] = [
 ]
 #: Run by ``manage.py check --deploy``: they concern what may exist only in production.
 ON_DEPLOYMENT: list[Check] = [
-    project.check_way_in,
+    project.check_middleware,
     proxies.check_forwarded_allow_ips,
     workers.check_eager_tasks,
     workers.check_sweep,

@@ -8,7 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.operations.checks.base import PREFIX
-from django_bi_integration.operations.middleware import find_walls, own_hosts
+from django_bi_integration.operations.middleware import find_obstacles, own_hosts
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
@@ -39,9 +39,9 @@ def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_way_in(**kwargs: Any) -> list[CheckMessage]:
+def check_middleware(**kwargs: Any) -> list[CheckMessage]:
     """E012: deliveries pass the project's middleware; E013: they do so in every form that a vendor sends."""
     return [
-        Error(wall.problem, hint=wall.remedy, id=f"{PREFIX}.E012" if wall.is_total else f"{PREFIX}.E013")
-        for wall in find_walls(own_hosts())
+        Error(obstacle.problem, hint=obstacle.remedy, id=f"{PREFIX}.E012" if obstacle.is_total else f"{PREFIX}.E013")
+        for obstacle in find_obstacles(own_hosts())
     ]
