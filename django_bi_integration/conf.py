@@ -1,11 +1,14 @@
 """Every setting of ``BI_INTEGRATION``: its name, type and default, read live."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from django.conf import settings as django_settings
 
 NAMESPACE = "BI_INTEGRATION"
+
+#: A function, or its dotted path.
+Function: TypeAlias = str | Callable[..., Any]
 
 
 class Settings:
@@ -40,15 +43,15 @@ class Settings:
     MAX_CONCURRENT_LAUNCHES: int = 2
     # How many launches a minute the visitors of one address may start without a log-in.
     VISITOR_LAUNCHES_PER_MINUTE: int = 30
-    # Dotted paths: a user's id at Big Interview, the user whom an id belongs to, a user's names and e-mail address.
-    PARTNER_ID: str = "django_bi_integration.users.primary_key"
-    PARTNER_USER: str = "django_bi_integration.users.user_by_primary_key"
-    USER_DETAILS: str = "django_bi_integration.users.usual_details"
+    # A user's id at Big Interview, the user with an id, and a user's name and e-mail address.
+    PARTNER_ID: Function = "django_bi_integration.users.primary_key"
+    PARTNER_USER: Function = "django_bi_integration.users.user_by_primary_key"
+    USER_DETAILS: Function = "django_bi_integration.users.usual_details"
     # Where students may be sent after Big Interview: scheme and host.
     RETURN_URL_ORIGINS: Sequence[str] = ()
-    # Whether students come back through this project, so that their return is seen.
+    # Whether students return through this project, so that their return is recorded.
     TRACK_RETURNS: bool = True
-    # Where they go then who were not promised another page.
+    # Where returning students are redirected if no return_url was given.
     RETURN_PAGE: str = "/"
 
     def __getattribute__(self, name: str) -> Any:

@@ -18,7 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db import Error as DatabaseFailure
 from django.utils.module_loading import import_string
 
-from django_bi_integration.conf import NAMESPACE, Settings
+from django_bi_integration.conf import NAMESPACE, Function, Settings
 from django_bi_integration.dispatch.async_receivers import PATCHES
 from django_bi_integration.dispatch.final_errors import ARGUMENTS, accepts_arguments
 from django_bi_integration.dispatch.notify import TASK, named_app, notifier
@@ -86,6 +86,8 @@ def check_types(**kwargs: Any) -> list[CheckMessage]:
 def _fits(value: object, kind: Any) -> bool:
     if isinstance(kind, UnionType):
         return any(_fits(value, option) for option in get_args(kind))
+    if get_origin(kind) is Callable:
+        return callable(value)
     if get_origin(kind) is Sequence:
         return isinstance(value, list | tuple) and all(_fits(item, *get_args(kind)) for item in value)
     if kind is int:
@@ -94,7 +96,13 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 def _description(kind: Any) -> str:
-    names = {int: "a whole number above zero", bool: "True or False", str: "text", Sequence[str]: "a list of text"}
+    names: dict[Any, str] = {
+        int: "a whole number above zero",
+        bool: "True or False",
+        str: "text",
+        Sequence[str]: "a list of text",
+        Function: "a function or its dotted path",
+    }
     return names.get(kind, "a list of text or of lists of text")
 
 
@@ -237,21 +245,21 @@ def check_return_url_origins(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_dotted_paths(**kwargs: Any) -> list[CheckMessage]:
-    """E010: what names a function leads to one."""
+    """E010: a dotted path that names a function leads to one."""
     return [message for name in DOTTED_PATHS for message in _check_dotted_path(name, _valid(name))]
 
 
-def _check_dotted_path(name: str, path: str) -> list[CheckMessage]:
+def _check_dotted_path(name: str, value: Function) -> list[CheckMessage]:
     try:
-        found, problem = import_string(path), "it is no function"
+        found, problem = import_string(value) if isinstance(value, str) else value, "it is not a function"
     except ImportError as error:
         found, problem = None, str(error)
     if callable(found):
         return []
     return [
         Error(
-            f"{NAMESPACE}[{name!r}] is {path!r}, but {problem}.",
-            hint=f"Write the dotted path of a function, such as {getattr(Settings, name)!r}.",
+            f"{NAMESPACE}[{name!r}] is {value!r}, but {problem}.",
+            hint=f"Write a function or its dotted path, such as {getattr(Settings, name)!r}.",
             id=f"{PREFIX}.E010",
         )
     ]

@@ -27,6 +27,11 @@ def _text(name: str) -> str:
     return value if isinstance(value, str) else str(getattr(Settings, name))
 
 
+def _is_default(name: str) -> bool:
+    default = getattr(Settings, name)
+    return bool(configured().get(name, default) == default)
+
+
 def check_return_page(**kwargs: Any) -> list[CheckMessage]:
     """E017: the page to come back to starts no launch."""
     page = _text("RETURN_PAGE")
@@ -48,7 +53,7 @@ def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> 
 
     Only a sample is read, and only if a command names the database and an account makes use of the ids.
     """
-    is_default = (_text("PARTNER_ID"), _text("PARTNER_USER")) == (Settings.PARTNER_ID, Settings.PARTNER_USER)
+    is_default = _is_default("PARTNER_ID") and _is_default("PARTNER_USER")
     if is_default or router.db_for_write(BigInterviewAccount) not in (databases or []):
         return []
     # The tables, the project's own among them, may not exist yet; and a function that raises is not this check's topic.
@@ -85,7 +90,7 @@ def check_user_details(**kwargs: Any) -> list[CheckMessage]:
     fields = {name: email_field if name == "email" else name for name in DETAILS}
     # A project's own model may also set the fields that it inherits to None.
     missing = [field for field in fields.values() if getattr(user_model, field, None) is None]
-    if not missing or _text("USER_DETAILS") != Settings.USER_DETAILS:
+    if not missing or not _is_default("USER_DETAILS"):
         return []
     return [
         Warning(
@@ -110,7 +115,7 @@ def check_primary_key(**kwargs: Any) -> list[CheckMessage]:
         and (key.max_length or 0) <= LONGEST_ID
     )
     is_text = isinstance(key, models.CharField | models.TextField) and not is_slug
-    is_default = _text("PARTNER_ID") == Settings.PARTNER_ID
+    is_default = _is_default("PARTNER_ID")
     # Text may consist of what Big Interview accepts: then naming the default in the settings says so.
     if not is_default or not (is_email or (is_text and "PARTNER_ID" not in configured())):
         return []
