@@ -14,7 +14,7 @@ from django_bi_integration.conf import NAMESPACE, Settings
 from django_bi_integration.exceptions import NoPartnerID
 from django_bi_integration.models import BigInterviewAccount
 from django_bi_integration.operations.checks import PREFIX, Check, configured
-from django_bi_integration.sso.destinations import leads_into_sign_on
+from django_bi_integration.sso.returns import leads_into_sign_on
 from django_bi_integration.users import DETAILS, LONGEST_ID, belongs_to_another, partner_id_of
 
 #: How many of the newest users the check of their ids reads.
