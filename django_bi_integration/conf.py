@@ -1,11 +1,14 @@
 """Every setting of ``BI_INTEGRATION``: its name, type and default, read live."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from django.conf import settings as django_settings
 
 NAMESPACE = "BI_INTEGRATION"
+
+#: A function, or its dotted path.
+Function: TypeAlias = str | Callable[..., Any]
 
 
 class Settings:
@@ -40,10 +43,10 @@ class Settings:
     MAX_CONCURRENT_LAUNCHES: int = 2
     # How many launches a minute visitors of one network may start without logging in.
     VISITOR_LAUNCHES_PER_MINUTE: int = 30
-    # Dotted paths: a user's id at Big Interview, the user whom an id belongs to, a user's names and e-mail address.
-    PARTNER_ID: str = "django_bi_integration.users.primary_key"
-    PARTNER_USER: str = "django_bi_integration.users.user_by_primary_key"
-    USER_DETAILS: str = "django_bi_integration.users.usual_details"
+    # A user's id at Big Interview, the user with an id, and a user's name and e-mail address.
+    PARTNER_ID: Function = "django_bi_integration.users.primary_key"
+    PARTNER_USER: Function = "django_bi_integration.users.user_by_primary_key"
+    USER_DETAILS: Function = "django_bi_integration.users.usual_details"
     # Where students may be sent after Big Interview: schemes and hosts.
     RETURN_URL_ORIGINS: Sequence[str] = ()
     # True: students return through this project, so that their return is recorded.

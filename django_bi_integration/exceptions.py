@@ -1,51 +1,80 @@
-"""Every error of this package; the tree starts at BIIntegrationError.
+"""Every exception of this package. Those marked with * can end a launch of single sign-on, see ``LaunchFailure``.
 
 BIIntegrationError
-├── RetryLater             raised by a receiver: run me again later
-├── GiveUp                 raised by a receiver: do not run me again
-│   └── UnsupportedPool    the worker's pool cannot run async receivers
-├── UndecryptableKey       a stored API key cannot be read with the encryption keys that there are
-│   └── KeyOfAnotherAccount  it was entered for another subdomain
-├── PartnerAPIError        Big Interview's Partner API did not do what it was asked
-│   ├── KeyRejected         it rejected the API key
-│   ├── InvalidAttributes  it rejected a name, an e-mail address or a partner id
-│   ├── UnknownUser        it does not know the user
-│   ├── UnexpectedAnswer   it answered something that its documentation does not know
-│   └── TemporaryFailure   it may do it later
-│       ├── RateLimited    it was asked too often
-│       └── Unavailable    it cannot be reached, did not answer in time, or is out of order
-└── LaunchError            single sign-on cannot start
-    ├── NoAccount          there is no account to start it with
-    ├── NotAllowed         it was asked to lead somewhere it must not lead
-    ├── NoPartnerID        the user has no id that Big Interview would take
-    ├── SharedPartnerID    another user has the same id
-    ├── MissingDetails     the user lacks a name or an e-mail address
-    ├── LaunchInProgress   one of the same user has just been started
-    └── TooManyLaunches    as many as are allowed are waiting for the Partner API
-        └── TooManyVisits  a network has started as many without a log-in as are allowed in a minute
+├── RetryLater                 raised by a receiver: run me again later
+├── GiveUp                     raised by a receiver: do not run me again
+│   └── UnsupportedPool        the worker's pool cannot run async receivers
+├── UndecryptableKey *         no current encryption key can decrypt the stored API key
+│   └── KeyOfAnotherAccount    the stored API key was entered for another subdomain
+├── PartnerAPIError *          a call of Big Interview's Partner API failed
+│   ├── KeyRejected            the API rejected the API key
+│   ├── InvalidAttributes      the API rejected a name, an e-mail address or a partner id
+│   ├── UnknownUser            the API does not know the user
+│   ├── UnexpectedAnswer       the response is not one that the API's documentation describes
+│   └── TemporaryFailure       the call may succeed later
+│       ├── RateLimited        the API was called too often
+│       └── Unavailable        the API could not be reached, did not answer in time, or failed
+└── LaunchError *              single sign-on cannot start
+    ├── NoAccount              no usable account to start with
+    ├── NotAllowed             the requested page is not an allowed one
+    ├── NoPartnerID            the user has no id that Big Interview accepts
+    ├── SharedPartnerID        another user has the same id
+    ├── MissingDetails         the user has no name or no e-mail address
+    ├── LaunchInProgress       the same user has just started another launch
+    └── TooManyLaunches        too many launches are waiting for the Partner API
+        └── TooManyVisits      too many launches without a log-in came from one network
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from django_bi_integration.models import SSOSession
+__all__ = [
+    "BIIntegrationError",
+    "GiveUp",
+    "InvalidAttributes",
+    "KeyOfAnotherAccount",
+    "KeyRejected",
+    "LaunchError",
+    "LaunchFailure",
+    "LaunchInProgress",
+    "MissingDetails",
+    "NoAccount",
+    "NoPartnerID",
+    "NotAllowed",
+    "PartnerAPIError",
+    "RateLimited",
+    "RetryLater",
+    "SharedPartnerID",
+    "TemporaryFailure",
+    "TooManyLaunches",
+    "TooManyVisits",
+    "Unavailable",
+    "UndecryptableKey",
+    "UnexpectedAnswer",
+    "UnknownUser",
+    "UnsupportedPool",
+]
 
 
 class BIIntegrationError(Exception):
-    """The base of every error that this package raises on its own account.
+    """The base class of this package's exceptions."""
 
-    ``session`` is the SSOSession that records a failed launch; None for everything else.
+
+class LaunchFailure:
+    """Mixin of the exceptions that can end a launch: LaunchError, PartnerAPIError and UndecryptableKey.
+
+    ``session`` is the failed SSOSession if ``sso.start`` raised the exception and recorded the launch, and None
+    otherwise.
     """
 
-    session: "SSOSession | None" = None
+    session: Any = None  # its class is not imported here, because its module imports these exceptions
 
 
 class RetryLater(BIIntegrationError):
-    """Raised by a receiver that cannot do its work now and wants to be run again.
+    """Raised by a receiver that cannot do its work now and should run again.
 
-    ``after`` is the time to wait, as a timedelta or in seconds; without it, the usual back-off applies. The
+    ``after`` is the time to wait, as a timedelta or in seconds. If it is None, the usual back-off applies. The
     attempt counts towards the setting ``MAX_ATTEMPTS``.
     """
 
@@ -55,11 +84,11 @@ class RetryLater(BIIntegrationError):
 
 
 class GiveUp(BIIntegrationError):
-    """Raised by a receiver that can never do its work for this event; it is marked failed at once."""
+    """Raised by a receiver that can never do its work for this event. The receiver is marked as failed at once."""
 
 
 class UnsupportedPool(GiveUp):
-    """An async receiver cannot run in this process, because a library replaced its threads by greenlets."""
+    """An async receiver cannot run in this process, because a library replaced its threads with greenlets."""
 
     def __init__(self, library: str) -> None:
         super().__init__(
@@ -69,16 +98,16 @@ class UnsupportedPool(GiveUp):
         )
 
 
-class UndecryptableKey(BIIntegrationError):
-    """A stored API key was encrypted with a key that is neither in ``ENCRYPTION_KEYS`` nor Django's secret key."""
+class UndecryptableKey(LaunchFailure, BIIntegrationError):
+    """The key that encrypted a stored API key is neither in ``ENCRYPTION_KEYS`` nor Django's secret key."""
 
 
 class KeyOfAnotherAccount(UndecryptableKey):
-    """A stored API key was entered for another subdomain, so it is not sent to this one. Enter the key again."""
+    """The stored API key was entered for another subdomain, so it is not sent to this one. Enter the key again."""
 
 
-class PartnerAPIError(BIIntegrationError):
-    """The Partner API did not do what it was asked; ``status`` is that of its answer, None where there was none."""
+class PartnerAPIError(LaunchFailure, BIIntegrationError):
+    """A call of the Partner API failed. ``status`` is the HTTP status of the response, or None without a response."""
 
     def __init__(self, text: str, *, status: int | None = None) -> None:
         super().__init__(text)
@@ -86,11 +115,11 @@ class PartnerAPIError(BIIntegrationError):
 
 
 class KeyRejected(PartnerAPIError):
-    """The API rejected the key, or what was asked for is not approved for the organisation (401, 403)."""
+    """The API rejected the key, or has not approved the organisation for this call (401, 403)."""
 
 
 class InvalidAttributes(PartnerAPIError):
-    """The API rejected what it was told of a user (422); ``fields`` has its messages by field, where it sent any."""
+    """The API rejected the user's attributes (422). ``fields`` maps each field to the API's messages about it."""
 
     def __init__(self, text: str, *, status: int | None = None, fields: Mapping[str, Sequence[str]]) -> None:
         super().__init__(text, status=status)
@@ -102,11 +131,11 @@ class UnknownUser(PartnerAPIError):
 
 
 class UnexpectedAnswer(PartnerAPIError):
-    """The API answered with a redirect, something that is no JSON, or JSON that lacks what it must have."""
+    """The API responded with a redirect, with something other than JSON, or with JSON that lacks a required value."""
 
 
 class TemporaryFailure(PartnerAPIError):
-    """The API may do it later; ``retry_after`` is the wait in seconds that it asks for, None where it says nothing."""
+    """The call may succeed later. ``retry_after`` is the wait in seconds that the API asks for, or None."""
 
     def __init__(self, text: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(text, status=status)
@@ -114,27 +143,27 @@ class TemporaryFailure(PartnerAPIError):
 
 
 class RateLimited(TemporaryFailure):
-    """The API was asked too often (429)."""
+    """The API was called too often (429)."""
 
 
 class Unavailable(TemporaryFailure):
-    """The API cannot be reached, did not answer in time, or is out of order (5xx)."""
+    """The API could not be reached, did not answer in time, or failed (5xx)."""
 
 
-class LaunchError(BIIntegrationError):
+class LaunchError(LaunchFailure, BIIntegrationError):
     """Single sign-on cannot start, for a reason on this side."""
 
 
 class NoAccount(LaunchError):
-    """There is no such account, or none that is active and has a key."""
+    """The account does not exist, is inactive, has no API key, or does not allow anonymous users."""
 
 
 class NotAllowed(LaunchError):
-    """A page to go to is not on Big Interview's own host, or a page to come back to is not on an allowed one."""
+    """The page at Big Interview or the return URL is not an allowed one."""
 
 
 class NoPartnerID(LaunchError):
-    """The setting ``PARTNER_ID`` yields no id that Big Interview would take for the user."""
+    """The function in the setting ``PARTNER_ID`` returns no id that Big Interview accepts for the user."""
 
 
 class SharedPartnerID(LaunchError):
@@ -142,7 +171,7 @@ class SharedPartnerID(LaunchError):
 
 
 class MissingDetails(LaunchError):
-    """Big Interview requires what the user lacks; ``names`` are ``first_name``, ``last_name`` or ``email``."""
+    """The user lacks details that Big Interview requires: ``names`` of ``first_name``, ``last_name`` and ``email``."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(
@@ -153,13 +182,13 @@ class MissingDetails(LaunchError):
 
 
 class LaunchInProgress(LaunchError):
-    """A launch of the same user at the same account has just been started: a double click, for example."""
+    """The same user has just started another launch at the same account, for example with a double click."""
 
 
 class TooManyLaunches(LaunchError):
     """As many launches of this process as ``MAX_CONCURRENT_LAUNCHES`` allows are waiting for the Partner API.
 
-    ``retry_after`` is the time in seconds after which another one may be tried.
+    ``retry_after`` is the number of seconds after which the launch may be tried again.
     """
 
     def __init__(self, text: str, *, retry_after: int) -> None:
@@ -168,4 +197,4 @@ class TooManyLaunches(LaunchError):
 
 
 class TooManyVisits(TooManyLaunches):
-    """Visitors of one network have launched as often as ``VISITOR_LAUNCHES_PER_MINUTE`` allows."""
+    """Visitors of one network have started as many launches as ``VISITOR_LAUNCHES_PER_MINUTE`` allows."""

@@ -1,17 +1,17 @@
-"""Keys that people paste: what cannot be one, said so that they can mend it."""
+"""Keys that people paste: check them, and say how to correct one that cannot work."""
 
 import re
 
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
-#: What stands before a key in a request of other APIs. Both vendors' keys are sent by themselves.
+#: What precedes the key in requests to other APIs. Both vendors send their keys without it.
 SCHEME = re.compile(
     r"\A(?:(?:(?:proxy-)?authorization|x-api-key)\s*[:=]\s*)?"
     r"(?:(?:bearer|token|basic|digest|key|api[-_ ]?key)\s*[:=]?\s)?",
     re.IGNORECASE,
 )
-#: A webhook's key is compared with whatever strangers send: 16 hexadecimal digits are 64 bits, too many to try.
+#: Strangers can try webhook keys over the network. 16 hexadecimal digits are 64 bits, which is too many to try.
 SHORTEST = 16
 
 

@@ -1,4 +1,4 @@
-"""The paths of this package's URLs, wherever the project includes them."""
+"""Paths of this package's URLs, under the prefix that the host project includes them with."""
 
 from uuid import UUID
 

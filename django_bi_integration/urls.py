@@ -16,5 +16,5 @@ urlpatterns = [
     path("webhooks/<uuid:registration_id>/", webhook, name="webhook"),
     path("sso/login/", sso.login, name="sso-login"),
     path("sso/launch/", sso.launch, name="sso-launch"),
-    path("sso/return/<uuid:session_id>/", sso.come_back, name="sso-return"),
+    path("sso/return/<uuid:session_id>/", sso.record_return, name="sso-return"),
 ]

@@ -43,21 +43,23 @@ class Migration(migrations.Migration):
                     "is_default",
                     models.BooleanField(
                         default=False,
-                        help_text="Taken where a link to Big Interview names no account.",
+                        help_text="Used by links to Big Interview that name no account.",
                         verbose_name="default",
                     ),
                 ),
                 (
                     "is_active",
                     models.BooleanField(
-                        default=True, help_text="An inactive account lets nobody through.", verbose_name="active"
+                        default=True,
+                        help_text="Nobody can sign in to Big Interview through an inactive account.",
+                        verbose_name="active",
                     ),
                 ),
                 (
                     "allows_anonymous",
                     models.BooleanField(
                         default=False,
-                        help_text="Visitors who are not logged in may practise for a day. Big Interview has to approve of it first.",
+                        help_text="Visitors who are not logged in may practise for a day. Big Interview has to approve this first.",
                         verbose_name="anonymous users",
                     ),
                 ),
@@ -90,7 +92,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("redirect_to", models.TextField(blank=True, verbose_name="page at Big Interview")),
-                ("return_url", models.TextField(blank=True, verbose_name="page to come back to")),
+                ("return_url", models.TextField(blank=True, verbose_name="return URL")),
                 ("token_expires_at", models.DateTimeField(blank=True, null=True, verbose_name="token expires")),
                 ("requested_at", models.DateTimeField(verbose_name="requested")),
                 ("redirected_at", models.DateTimeField(blank=True, null=True, verbose_name="redirected")),

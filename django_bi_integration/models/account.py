@@ -1,4 +1,4 @@
-"""BigInterviewAccount: an organisation at Big Interview, with the key to its Partner API."""
+"""BigInterviewAccount: an organisation at Big Interview, with the API key of its Partner API."""
 
 import re
 from functools import partial
@@ -15,29 +15,28 @@ from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import KeyOfAnotherAccount, NoAccount
 from django_bi_integration.keys import checked_key
 from django_bi_integration.models.managers import Manager
-from django_bi_integration.partner_api import encryption
-from django_bi_integration.partner_api.client import PartnerClient
+from django_bi_integration.partner_api import PartnerClient, encryption
 
-#: One label of a host name (RFC 1123). Anything else could make a base URL of somebody else's.
+#: One label of a host name (RFC 1123). Anything else could turn the base URL into one of another host.
 LABEL = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
 class BigInterviewAccountQuerySet(models.QuerySet["BigInterviewAccount"]):
     def usable(self) -> "BigInterviewAccountQuerySet":
-        """Those that single sign-on may start with."""
+        """Return the accounts that single sign-on can use."""
         return self.filter(is_active=True).exclude(api_key_encrypted="")
 
     def default(self) -> "BigInterviewAccount | None":
-        """The usable one that is marked as default; without a mark, the oldest."""
+        """Return the usable account that is marked as default, or else the oldest usable one."""
         return self.usable().order_by("-is_default", "pk").first()
 
 
 class BigInterviewAccount(models.Model):
     """An organisation at Big Interview.
 
-    The API key is stored encrypted, with the keys of the setting ``ENCRYPTION_KEYS`` or, where there are none,
-    with Django's secret key; it is never shown again. It belongs to the subdomain that it was entered for: another
-    subdomain is another host, which must not get it.
+    The API key is stored encrypted, with the newest of ``ENCRYPTION_KEYS`` or, without that setting, with Django's
+    secret key, and it is never shown again. It belongs to the subdomain that it was entered for: another subdomain is
+    another host, which must not receive it.
     """
 
     subdomain = models.CharField(
@@ -50,13 +49,15 @@ class BigInterviewAccount(models.Model):
     api_key_encrypted = models.TextField(blank=True, editable=False)
     key_rejected_at = models.DateTimeField(_("API key rejected"), null=True, blank=True, editable=False)
     is_default = models.BooleanField(
-        _("default"), default=False, help_text=_("Taken where a link to Big Interview names no account.")
+        _("default"), default=False, help_text=_("Used by links to Big Interview that name no account.")
     )
-    is_active = models.BooleanField(_("active"), default=True, help_text=_("An inactive account lets nobody through."))
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("Nobody can sign in to Big Interview through an inactive account.")
+    )
     allows_anonymous = models.BooleanField(
         _("anonymous users"),
         default=False,
-        help_text=_("Visitors who are not logged in may practise for a day. Big Interview has to approve of it first."),
+        help_text=_("Visitors who are not logged in may practise for a day. Big Interview has to approve this first."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -72,10 +73,10 @@ class BigInterviewAccount(models.Model):
         return self.subdomain
 
     def save(self, *arguments: Any, **options: Any) -> None:
-        """Save it, and take the mark of the default from any other that has it."""
+        """Save the account. If it is the default one, no other account stays the default."""
         with transaction.atomic():
             if self.is_default:
-                # All of them, in one order: two that are saved at once would each leave the other its mark.
+                # Lock all rows, in one order: two accounts saved at the same time could otherwise both stay default.
                 list(BigInterviewAccount.objects.select_for_update().order_by("pk").values_list("pk"))
                 BigInterviewAccount.objects.exclude(pk=self.pk).update(is_default=False)
             super().save(*arguments, **options)
@@ -89,10 +90,10 @@ class BigInterviewAccount(models.Model):
 
     @property
     def base_url(self) -> str:
-        """Where the organisation is, by the setting ``BASE_URL``; raises NoAccount for a subdomain that is none."""
-        # It may have come past the validators, by update() or a fixture, and would be another host.
+        """The organisation's URL, from the setting ``BASE_URL``. Raises NoAccount if the subdomain is not valid."""
+        # update() and fixtures bypass the validators, and the URL could be one of another host.
         if not LABEL.match(self.subdomain):
-            raise NoAccount(f"{self.subdomain!r} is no subdomain.")
+            raise NoAccount(f"{self.subdomain!r} is not a subdomain.")
         template: str = settings.BASE_URL
         return template.replace("{org}", self.subdomain).rstrip("/")
 
@@ -102,7 +103,7 @@ class BigInterviewAccount(models.Model):
 
     @sensitive_variables()
     def set_api_key(self, raw: str) -> None:
-        """Replace the Partner API key by ``raw``, encrypted; set the subdomain before and save afterwards.
+        """Replace the API key with ``raw``, encrypted. Set the subdomain before, and save afterwards.
 
         Raises ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space or could
         not be sent in a header, or if there is no subdomain yet.
@@ -115,15 +116,15 @@ class BigInterviewAccount(models.Model):
 
     @property
     def _host(self) -> str:
-        """What the key is bound to. A change of ``BASE_URL`` is the developer's own, and needs no new key."""
+        """The host that the key is bound to. Only developers can change ``BASE_URL``, so it is not included."""
         return self.subdomain.strip().lower()
 
     @sensitive_variables()
     def decrypted_key(self) -> str:
         """Return the API key.
 
-        Raise UndecryptableKey if the encryption key is lost, and KeyOfAnotherAccount if the subdomain is not the one
-        that it was entered for.
+        Raise UndecryptableKey if the encryption key is lost, and KeyOfAnotherAccount if the API key was entered for
+        another subdomain.
         """
         host, _separator, key = encryption.decrypt(self.api_key_encrypted).rpartition("\n")
         if host != self._host:
@@ -135,34 +136,32 @@ class BigInterviewAccount(models.Model):
 
     @sensitive_variables()
     def client(self, *, budget: float | None = None, transport: BaseAdapter | None = None) -> PartnerClient:
-        """A client for this organisation.
+        """Return a client for this organisation, which records in ``key_rejected_at`` whether the API accepts the key.
 
-        It notes when the API rejects the key, and when it accepts it again.
-
-        Raises NoAccount if it has no API key, UndecryptableKey if the encryption key is lost, and KeyOfAnotherAccount
-        if the subdomain was changed without entering the key again.
+        Raise NoAccount if there is no API key, UndecryptableKey if the encryption key is lost, and KeyOfAnotherAccount
+        if the subdomain was changed and the API key was not entered again.
         """
         if not self.has_api_key:
             raise NoAccount(f"The Big Interview account {self} has no API key.")
-        noted = partial(self._note_answer, self.api_key_encrypted)
+        record = partial(self._record_key_answer, self.api_key_encrypted)
         key = self.decrypted_key()
-        return PartnerClient(self.base_url, key, budget=budget, transport=transport, on_key_answer=noted)
+        return PartnerClient(self.base_url, key, budget=budget, transport=transport, on_key_answer=record)
 
-    def _note_answer(self, api_key_encrypted: str, accepted: bool) -> None:
-        """Store that the API rejected the key, or accepted it again; only a change costs a statement."""
+    def _record_key_answer(self, api_key_encrypted: str, accepted: bool) -> None:
+        """Store that the API rejected the key, or accepted it again. Only a change executes SQL."""
         if accepted == (self.key_rejected_at is None):
             return
         moment = None if accepted else timezone.now()
-        # Somebody may have entered another key meanwhile. The time of the first rejection stays, so that launches do
-        # not all write to one row.
+        # Someone may have entered another key in the meantime. The time of the first rejection stays, so that launches
+        # do not all write to one row.
         row = BigInterviewAccount.objects.filter(pk=self.pk, api_key_encrypted=api_key_encrypted)
         if row.filter(key_rejected_at__isnull=not accepted).update(key_rejected_at=moment):
             self.key_rejected_at = moment
 
     def renew_encryption(self) -> bool:
-        """Encrypt the API key with the newest key; save afterwards. False where it is so already.
+        """Encrypt the API key with the newest key, and save afterwards. Return False if nothing had to change.
 
-        Raises UndecryptableKey where the key that encrypted it is lost.
+        Raise UndecryptableKey if the key that encrypted it is lost.
         """
         if not self.has_api_key or encryption.is_current(self.api_key_encrypted):
             return False

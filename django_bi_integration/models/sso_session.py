@@ -1,4 +1,4 @@
-"""SSOSession: one start of single sign-on into Big Interview, and what became of it."""
+"""SSOSession: one launch of single sign-on into Big Interview, and its outcome."""
 
 import uuid
 
@@ -11,11 +11,11 @@ from django_bi_integration.models.managers import Manager
 
 
 class SSOSession(models.Model):
-    """One launch: who, where to, and whether it got there and back. The token is never part of it.
+    """One launch: the user, the page, and the outcome. The token is never stored.
 
-    It is ``requested`` while the Partner API is asked for a token, ``redirected`` once the browser was sent off,
-    ``returned`` when it came back, and ``failed``, with its ``error``, where no token was to be had. A failure that
-    repeats is counted in ``failures`` instead of being stored again.
+    The launch is ``requested`` while the Partner API is asked for a token, ``redirected`` once the browser is sent to
+    Big Interview, ``returned`` once the student has returned, and ``failed``, with its ``error``, if no token was
+    available. A failure that happens again is counted in ``failures`` and not stored again.
     """
 
     class Status(models.TextChoices):
@@ -44,7 +44,7 @@ class SSOSession(models.Model):
     partner_id = models.CharField(_("partner id"), max_length=64, blank=True)
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.REQUESTED)
     redirect_to = models.TextField(_("page at Big Interview"), blank=True)
-    return_url = models.TextField(_("page to come back to"), blank=True)
+    return_url = models.TextField(_("return URL"), blank=True)
     token_expires_at = models.DateTimeField(_("token expires"), null=True, blank=True)
     requested_at = models.DateTimeField(_("requested"))
     redirected_at = models.DateTimeField(_("redirected"), null=True, blank=True)
@@ -52,9 +52,9 @@ class SSOSession(models.Model):
     error = models.TextField(_("error"), blank=True)
     failures = models.PositiveIntegerField(_("failures"), default=0)
     last_failed_at = models.DateTimeField(_("last failure"), null=True, blank=True)
-    # Which failure of which user in which hour is counted here, as a digest.
+    # A digest of the user, the account, the class of error and the hour whose failures are counted here.
     failure_key = models.CharField(max_length=64, null=True, unique=True, editable=False)
-    # Which user at which account this is the latest launch of, for as long as a second one would be a double click.
+    # A digest of the user and the account, as long as another launch would be a double click.
     in_progress = models.CharField(max_length=64, null=True, unique=True, editable=False)
 
     objects = Manager()
@@ -73,5 +73,5 @@ class SSOSession(models.Model):
 
     @property
     def reference(self) -> str:
-        """What a student reads out to the help desk; the admin finds the session by it."""
+        """The eight characters that a student quotes to the help desk. The admin's search finds the session by them."""
         return self.pk.hex[:8]

@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch
 from django_bi_integration.json_body import read_object
 from django_bi_integration.operations.findings import Finding, Level, within
 from django_bi_integration.operations.middleware import BODY, webhook_path
-from django_bi_integration.partner_api.client import NoRedirectSession
+from django_bi_integration.partner_api.transport import NoRedirectSession
 from django_bi_integration.text import end_of
 from django_bi_integration.webhooks.rejections import UnknownURL
 

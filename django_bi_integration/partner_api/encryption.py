@@ -1,4 +1,4 @@
-"""Encryption of the one thing that is stored and must be read again: the Partner API keys."""
+"""Encryption of the Partner API keys. Unlike webhook keys, they have to be read again."""
 
 import base64
 from functools import lru_cache
@@ -12,32 +12,32 @@ from django.views.decorators.debug import sensitive_variables
 from django_bi_integration.conf import settings
 from django_bi_integration.exceptions import UndecryptableKey
 
-#: Binds the derived keys to this use of the secrets; another text gives other keys.
+#: Binds the derived keys to this use of the secrets. Another text would derive other keys.
 PURPOSE = b"django_bi_integration: Partner API keys"
 
 
 @sensitive_variables()
 def encrypt(text: str) -> str:
-    """``text``, encrypted with the newest key."""
+    """Return ``text``, encrypted with the newest key."""
     return _newest().encrypt(text.encode()).decode()
 
 
 @sensitive_variables()
 def decrypt(stored: str) -> str:
-    """What ``encrypt`` was given; raises UndecryptableKey, and never gives back what it could not read."""
+    """Return the text that ``encrypt`` was given; raise UndecryptableKey if no key decrypts ``stored``."""
     ring = MultiFernet([_fernet(secret) for secret in _secrets()])
     try:
         return ring.decrypt(stored).decode()
-    except (InvalidToken, ValueError):  # the latter for what is no text of ours at all
+    except (InvalidToken, ValueError):  # ValueError: ``stored`` is not text that encrypt() returned
         raise UndecryptableKey(
             "The stored API key cannot be decrypted: the key that encrypted it is neither in"
             " BI_INTEGRATION['ENCRYPTION_KEYS'] nor Django's SECRET_KEY or one of its fallbacks. Put it back there, or"
-            " enter the API key anew in the admin."
+            " enter the API key again in the admin."
         ) from None
 
 
 def is_current(stored: str) -> bool:
-    """Whether ``stored`` was encrypted with the newest key."""
+    """Return whether ``stored`` was encrypted with the newest key."""
     try:
         _newest().decrypt(stored)
     except (InvalidToken, ValueError):

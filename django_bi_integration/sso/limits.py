@@ -1,4 +1,4 @@
-"""How many launches may be underway: at once in a process, and in a minute from one visitor's network."""
+"""Limits: how many launches of a process may wait at the same time, and how many a minute visitors may start."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ from django_bi_integration.webhooks.client_address import client_address
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a launch that found no slot tries again; a range, so that many do not come back at once.
+#: When to try again if no slot was free, in seconds. A random value of this range spreads the retries.
 SOONEST, LATEST = 3, 8
 
 _lock = threading.Lock()
@@ -37,7 +37,7 @@ def slot() -> Iterator[None]:
             raise TooManyLaunches(
                 f"{_taken} launches of this process are waiting for Big Interview, as many as"
                 " BI_INTEGRATION['MAX_CONCURRENT_LAUNCHES'] allows.",
-                retry_after=randint(SOONEST, LATEST),  # noqa: S311 - no secret
+                retry_after=randint(SOONEST, LATEST),  # noqa: S311 - not a secret
             )
         _taken += 1
     try:
@@ -48,15 +48,15 @@ def slot() -> Iterator[None]:
 
 
 def limit_visitors(request: HttpRequest) -> None:
-    """Count the launch of a visitor who is not logged in; raise TooManyVisits if their network has had too many.
+    """Count a launch without a log-in; raise TooManyVisits if the visitor's network has started too many.
 
-    Without a cache there is no limit: a visitor's launch does not depend on it.
+    If the cache is unavailable, nothing is limited, because visitors should get through without it.
     """
     rate = VisitorRate()
     try:
         is_allowed = rate.allow_request(request, None)  # type: ignore[arg-type]  # only get_cache_key() reads them
-    except Exception as error:  # noqa: BLE001 - each cache has its own errors
-        logger.warning("the launches of visitors are not limited: the cache raised %s", type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - each cache backend has its own exceptions
+        logger.warning("launches of visitors are not limited: the cache raised %s", type(error).__name__)
         return
     if not is_allowed:
         raise TooManyVisits(
@@ -66,13 +66,13 @@ def limit_visitors(request: HttpRequest) -> None:
 
 
 class VisitorRate(SimpleRateThrottle):
-    """Django REST framework's limit, by the address that ``TRUSTED_PROXIES`` establishes, in Django's default cache."""
+    """Django REST framework's throttle, by the client address that ``TRUSTED_PROXIES`` establishes."""
 
     def get_rate(self) -> str:
         return f"{settings.VISITOR_LAUNCHES_PER_MINUTE}/min"
 
     def get_cache_key(self, request: HttpRequest, view: object) -> str:
         address = client_address(request)
-        # A provider gives a customer a whole /64 of IPv6. Visitors whose address is unknown share one limit.
+        # Providers assign an IPv6 network of /64 to each customer. Visitors with an unknown address share one limit.
         network = ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
         return f"django_bi_integration:visitor:{network}"

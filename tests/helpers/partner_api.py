@@ -1,4 +1,4 @@
-"""A Partner API whose every byte a test decides: what it answers, how slowly, and whether at all."""
+"""A Partner API whose answers a test controls byte by byte, including how slowly they arrive."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ Script = "bytes | Callable[[socket.socket, Request], None]"
 
 
 def answer(status: int, body: bytes | str | dict[str, Any] = b"", **headers: str) -> bytes:
-    """A whole answer, as it goes over the line."""
+    """Return a complete HTTP response."""
     text = json.dumps(body) if isinstance(body, dict) else body
     data = text.encode() if isinstance(text, str) else text
     lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(data)}", "Connection: close"]
@@ -26,7 +26,7 @@ def answer(status: int, body: bytes | str | dict[str, Any] = b"", **headers: str
 
 
 def user(partner_id: str = "abc123", token: str | None = TOKEN, **changes: Any) -> dict[str, Any]:
-    """The documented reply to "Create or refresh"."""
+    """Return the documented answer to "Create or refresh"."""
     found: dict[str, Any] = {
         "partner_id": partner_id,
         "created_at": "2015-05-18T16:37:13.000Z",
@@ -37,13 +37,13 @@ def user(partner_id: str = "abc123", token: str | None = TOKEN, **changes: Any) 
 
 
 def reset(line: socket.socket, request: "Request") -> None:
-    """Hang up in a way that the other side sees as an error."""
+    """A script that closes the connection so that the client sees an error."""
     line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @dataclass
 class Request:
-    """What was asked."""
+    """A request that the API received."""
 
     method: str
     path: str
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass
 class PartnerAPI:
-    """A running server; `scripts` are its answers in turn, the last one again and again."""
+    """A running server. It answers with one of ``scripts`` after the other, and then always with the last one."""
 
     url: str
     scripts: list[Script]
@@ -83,15 +83,15 @@ class PartnerAPI:
                 line.sendall(script)
 
     def silence(self, line: socket.socket, request: Request) -> None:
-        """A script: say nothing until the test is over."""
+        """A script that sends nothing until the test is over."""
         self.ended.wait(30)
 
     def drip(self, data: bytes) -> Script:
-        """A script: send a byte now and then, for ever."""
+        """Return a script that sends ``data`` and then a byte at a time until the test is over."""
 
         def script(line: socket.socket, request: Request) -> None:
             line.sendall(data)
-            while not self.ended.wait(0.05):
+            while not self.ended.wait(0.02):
                 line.sendall(b"x")
 
         return script
@@ -99,7 +99,7 @@ class PartnerAPI:
 
 @contextmanager
 def partner_api(*scripts: Script) -> Iterator[PartnerAPI]:
-    """Run one for as long as the block takes."""
+    """Run a Partner API while the block runs."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         api = PartnerAPI(f"http://127.0.0.1:{listening.getsockname()[1]}", list(scripts) or [answer(200, user())])
 
@@ -121,7 +121,7 @@ def partner_api(*scripts: Script) -> Iterator[PartnerAPI]:
 
 @contextmanager
 def knowing_everybody(settings: Any, further: dict[str, Any]) -> Iterator[PartnerAPI]:
-    """A Partner API that knows every user, and the project's settings, ``further`` ones beside it, lead to it."""
+    """Run a Partner API that knows every user, and set BI_INTEGRATION to its URL and the ``further`` settings."""
     with partner_api(lambda line, request: line.sendall(answer(200, user(request.partner_id)))) as running:
         settings.BI_INTEGRATION = {"BASE_URL": running.url, **further}
         yield running

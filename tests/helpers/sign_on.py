@@ -1,4 +1,4 @@
-"""Who signs on, and where: an account at Big Interview and students of this site."""
+"""Single sign-on: an account at Big Interview, and students who are logged in on this site."""
 
 from django.contrib.auth.models import User
 from django.test import Client

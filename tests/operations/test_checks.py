@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from django.contrib.auth.models import User
 from django.core.checks import Tags, run_checks
 
 from django_bi_integration.conf import Settings
@@ -261,6 +262,21 @@ def test_an_origin_that_is_none(settings, origin):
 def test_a_dotted_path_that_leads_to_no_function(settings, path):
     settings.BI_INTEGRATION = {"USER_DETAILS": path}
     assert ids() == ["E010"]
+
+
+def test_a_function_may_be_given_instead_of_its_dotted_path(settings, monkeypatch):
+    settings.BI_INTEGRATION = {"PARTNER_ID": ids, "PARTNER_USER": ids, "USER_DETAILS": ids}
+    assert ids() == []
+    monkeypatch.setattr(User, "EMAIL_FIELD", "mail")  # W011, without USER_DETAILS
+    assert ids() == []
+    settings.BI_INTEGRATION = {}
+    assert ids() == ["W011"]
+
+
+def test_what_is_neither_a_function_nor_a_dotted_path_is_an_error(settings):
+    settings.BI_INTEGRATION = {"PARTNER_ID": ["portal.people.partner_id"]}
+    assert ids() == ["E003"]
+    assert messages()[0].startswith("BI_INTEGRATION['PARTNER_ID'] must be a function or its dotted path, not [")
 
 
 def test_an_encoding_that_there_is_not(settings):

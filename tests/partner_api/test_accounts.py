@@ -1,4 +1,4 @@
-"""Accounts: the API key can be used and never read, and survives a change of the encryption key."""
+"""Accounts: the API key can be used but never read, and remains usable when the encryption key is rotated."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def account(subdomain="xyz", **fields):
 
 
 def usable(made):
-    """Whether the key that goes to the API is the right one."""
+    """Return whether the client sends the right key to the API."""
     with partner_api(answer(404)) as api, pytest.MonkeyPatch.context() as patch:
         patch.setattr(BigInterviewAccount, "base_url", api.url)
         made.client().check_key()
@@ -39,7 +39,7 @@ def usable(made):
 
 
 def column():
-    """What is in the database, past the model."""
+    """Return what is stored in the database, read without the model."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT api_key_encrypted FROM django_bi_integration_biginterviewaccount")
         return cursor.fetchone()[0]
@@ -56,18 +56,18 @@ def test_the_stored_key_is_unreadable_and_usable():
     assert usable(BigInterviewAccount.objects.get(pk=made.pk))
 
 
-def test_the_same_key_twice_does_not_show_as_the_same():
+def test_two_ciphertexts_of_one_key_differ():
     first = account().api_key_encrypted
     assert first != account("other").api_key_encrypted
 
 
 @pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel", "two words", f"Bearer {API_KEY}"])
-def test_a_key_that_no_header_could_carry_is_rejected(raw):
+def test_a_key_that_cannot_be_sent_is_rejected(raw):
     with pytest.raises(ValueError, match="The key"):
         BigInterviewAccount().set_api_key(raw)
 
 
-def test_old_rows_work_on_after_a_rotation(settings):
+def test_old_rows_remain_usable_after_a_rotation(settings):
     keys(settings, OLD)
     made = account()
     keys(settings, NEW, OLD)
@@ -82,20 +82,20 @@ def test_old_rows_work_on_after_a_rotation(settings):
     assert json.loads(output.getvalue()) == {"renewed": [], "unreadable": []}
 
 
-def test_djangos_secret_key_serves_until_there_are_others(settings):
+def test_djangos_secret_key_is_used_until_there_are_encryption_keys(settings):
     made = account()
     keys(settings, NEW)
-    assert usable(made), "the first ENCRYPTION_KEYS do not lock out what is there"
+    assert usable(made), "setting ENCRYPTION_KEYS makes no stored key unreadable"
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", [settings.SECRET_KEY]
     assert usable(made)
 
 
-def test_a_lost_key_is_a_clear_error_and_never_the_ciphertext(settings):
+def test_a_lost_encryption_key_is_reported_and_the_ciphertext_is_kept(settings):
     keys(settings, OLD)
     made = account()
     stored = column()
     keys(settings, NEW)
-    with pytest.raises(UndecryptableKey, match="Put it back there, or enter the API key anew"):
+    with pytest.raises(UndecryptableKey, match="Put it back there, or enter the API key again"):
         made.client()
     errors = StringIO()
     with pytest.raises(CommandError) as end:
@@ -110,8 +110,8 @@ def test_a_lost_key_is_a_clear_error_and_never_the_ciphertext(settings):
     ["", "a.b", "a/b", "-a", "a-", "a b", "a@b", "evil.example/", "a\n", "a?b", "a#b", "ä", "x" * 64, "{org}", "a_b"],
     ids=ascii,
 )
-def test_a_subdomain_is_one_label_of_a_host(subdomain):
-    """Property of what is typed, and of what comes past the form."""
+def test_a_subdomain_is_one_label_of_a_host_name(subdomain):
+    """Checked by the form, and again before the key is sent."""
     made = BigInterviewAccount(subdomain=subdomain)
     with pytest.raises(NoAccount):
         _ = made.base_url
@@ -120,7 +120,7 @@ def test_a_subdomain_is_one_label_of_a_host(subdomain):
             made.full_clean()
 
 
-def test_a_subdomain_in_capitals_is_lowered():
+def test_a_subdomain_is_stored_in_lower_case():
     made = BigInterviewAccount(subdomain=" XYZ ")
     made.full_clean()
     assert made.base_url == "https://xyz.biginterview.com"
@@ -154,7 +154,7 @@ def api(settings):
         yield running
 
 
-def test_a_pasted_key_is_tried_and_never_shown_again(admin_client, api):
+def test_a_pasted_key_is_checked_and_never_shown_again(admin_client, api):
     page = admin_client.post(ADD, form(api_key=f" {API_KEY} "), follow=True)
     made = BigInterviewAccount.objects.get()
     assert re.search(r"Big Interview takes the API key of “xyz”; it answered in \d+ ms\.", texts(page))
@@ -172,19 +172,19 @@ def test_a_pasted_key_is_tried_and_never_shown_again(admin_client, api):
         (answer(200, "x"), "is not known. The API"),
     ],
 )
-def test_a_key_that_is_not_taken_is_kept_and_told(admin_client, api, script, text):
+def test_a_key_that_is_not_accepted_is_stored_and_reported(admin_client, api, script, text):
     api.scripts[:] = [script]
     page = admin_client.post(ADD, form(api_key=API_KEY), follow=True)
     assert text in texts(page)
     assert BigInterviewAccount.objects.get().has_api_key
 
 
-def test_a_subdomain_in_capitals_is_lowered_in_the_form_too(admin_client):
+def test_the_form_stores_a_subdomain_in_lower_case(admin_client):
     admin_client.post(ADD, form(subdomain=" XYZ "))
     assert BigInterviewAccount.objects.get().subdomain == "xyz"
 
 
-def test_saving_without_a_key_keeps_it_and_asks_nobody(admin_client, api):
+def test_saving_without_a_key_keeps_it_and_sends_no_request(admin_client, api):
     made = account()
     admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain=" XYZ ", is_default="on"))
     assert usable(BigInterviewAccount.objects.get(subdomain="xyz", is_default=True))
@@ -192,7 +192,7 @@ def test_saving_without_a_key_keeps_it_and_asks_nobody(admin_client, api):
 
 
 def test_another_subdomain_is_another_host_and_needs_the_key_again(admin_client, api):
-    """Whoever may change an account could have its key sent to a host of theirs."""
+    """Anyone who may change an account could otherwise send its key to another host."""
     made = account()
     page = admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain="abc"))
     assert "The stored key belongs to “xyz” and is sent to no other host. Enter the key of “abc”." in texts(page)
@@ -202,7 +202,7 @@ def test_another_subdomain_is_another_host_and_needs_the_key_again(admin_client,
     assert [request.headers["authorization"] for request in api.requests] == [API_KEY[::-1]]
 
 
-def test_a_subdomain_that_came_past_the_form_does_not_get_the_key(admin_client, api):
+def test_a_subdomain_that_was_changed_without_the_form_does_not_receive_the_key(admin_client, api):
     made = account()
     BigInterviewAccount.objects.filter(pk=made.pk).update(subdomain="abc")
     made.refresh_from_db()
@@ -214,14 +214,14 @@ def test_a_subdomain_that_came_past_the_form_does_not_get_the_key(admin_client, 
     assert usable(BigInterviewAccount.objects.get())
 
 
-def test_a_key_moved_from_one_account_to_another_is_of_no_use(api):
-    """By whoever can write to the database, or by a fixture."""
+def test_a_key_copied_to_another_account_cannot_be_used(api):
+    """By a fixture, or by someone with access to the database."""
     other = BigInterviewAccount.objects.create(subdomain="abc", api_key_encrypted=account().api_key_encrypted)
     with pytest.raises(UndecryptableKey):
         other.client()
 
 
-def test_a_rotation_keeps_the_subdomain_that_a_key_belongs_to(settings):
+def test_a_rotation_keeps_a_key_bound_to_its_subdomain(settings):
     keys(settings, OLD)
     account()
     keys(settings, NEW, OLD)
@@ -231,13 +231,13 @@ def test_a_rotation_keeps_the_subdomain_that_a_key_belongs_to(settings):
         BigInterviewAccount.objects.get().client()
 
 
-def test_another_base_url_is_the_developers_and_needs_no_new_key(settings):
+def test_a_new_base_url_requires_no_new_key(settings):
     made = account()
     settings.BI_INTEGRATION = {"BASE_URL": "https://{org}.biginterviewmedical.com"}
     assert usable(made)
 
 
-def test_a_key_needs_the_subdomain_that_it_belongs_to():
+def test_a_key_cannot_be_set_without_a_subdomain():
     with pytest.raises(ValueError, match="set it first"):
         BigInterviewAccount().set_api_key(API_KEY)
 
@@ -274,7 +274,7 @@ def test_a_new_key_is_not_the_one_that_was_rejected(admin_client, api):
     assert key_state(admin_client) == "set"
 
 
-def test_a_launch_notes_that_the_key_is_rejected(api, django_user_model):
+def test_a_launch_records_that_the_key_is_rejected(api, django_user_model):
     account()
     user = django_user_model.objects.create_user("student", "s@example.edu", first_name="A", last_name="B")
     api.scripts[:] = [answer(401)]
@@ -283,7 +283,7 @@ def test_a_launch_notes_that_the_key_is_rejected(api, django_user_model):
     assert BigInterviewAccount.objects.get().key_rejected_at is not None
 
 
-def test_an_answer_about_a_former_key_says_nothing_of_the_new_one(api):
+def test_an_answer_about_a_previous_key_does_not_change_the_new_one(api):
     made = account()
     client = made.client()
     made.set_api_key(API_KEY[::-1])
@@ -294,8 +294,8 @@ def test_an_answer_about_a_former_key_says_nothing_of_the_new_one(api):
     assert BigInterviewAccount.objects.get().key_rejected_at is None
 
 
-def test_a_visitor_whom_big_interview_does_not_let_in_says_nothing_of_the_key(api):
-    """403 may mean that it has not approved of anonymous users."""
+def test_a_403_for_an_anonymous_user_does_not_mark_the_key_as_rejected(api):
+    """Big Interview may not have approved anonymous users."""
     made = account()
     api.scripts[:] = [answer(403)]
     with pytest.raises(KeyRejected):
@@ -303,7 +303,7 @@ def test_a_visitor_whom_big_interview_does_not_let_in_says_nothing_of_the_key(ap
     assert BigInterviewAccount.objects.get().key_rejected_at is None
 
 
-def test_an_account_without_a_key_is_kept_with_a_warning(admin_client):
+def test_an_account_without_a_key_is_stored_with_a_warning(admin_client):
     assert "lets nobody through until it has an API key" in texts(admin_client.post(ADD, form(), follow=True))
 
 
@@ -313,14 +313,14 @@ def test_a_mistake_in_the_form_does_not_show_the_key(admin_client):
     assert API_KEY not in page.content.decode()
 
 
-def test_keys_can_be_tried_from_the_list(admin_client, api):
+def test_keys_can_be_checked_from_the_list(admin_client, api):
     made = account()
     page = admin_client.post(LIST, {"action": "check_keys", "_selected_action": made.pk}, follow=True)
     assert "Big Interview takes the API key of “xyz”" in texts(page)
     assert LogEntry.objects.get().get_change_message() == "Checked the API key with Big Interview."
 
 
-def test_the_list_tells_what_is_the_matter_with_a_key(admin_client, settings):
+def test_the_list_shows_what_is_wrong_with_a_key(admin_client, settings):
     keys(settings, OLD)
     made = account()
     keys(settings, NEW, OLD)
@@ -332,7 +332,7 @@ def test_the_list_tells_what_is_the_matter_with_a_key(admin_client, settings):
     assert "xyz none" in texts(admin_client.get(LIST))
 
 
-def test_who_asks_without_a_key_is_told_so():
+def test_a_client_without_a_key_is_an_error():
     with pytest.raises(NoAccount, match="has no API key"):
         BigInterviewAccount(subdomain="xyz").client()
 
@@ -356,14 +356,14 @@ def test_a_form_that_was_open_during_a_rotation_does_not_undo_it(admin_client, s
 
 
 @pytest.mark.parametrize("stored", ["ünlesbar", "x", "gAAAA"])
-def test_what_was_never_encrypted_here_cannot_be_decrypted(stored, admin_client):
+def test_text_that_was_never_encrypted_cannot_be_decrypted(stored, admin_client):
     BigInterviewAccount.objects.create(subdomain="xyz", api_key_encrypted=stored)
     with pytest.raises(UndecryptableKey):
         BigInterviewAccount.objects.get().client()
     assert "cannot be decrypted" in texts(admin_client.get(LIST))
 
 
-def test_a_user_can_be_deleted_and_takes_their_sign_ons_with_them(admin_client, django_user_model):
+def test_deleting_a_user_deletes_their_single_sign_ons(admin_client, django_user_model):
     student = django_user_model.objects.create_user("student")
     made = account()
     for user in (student, None):

@@ -1,4 +1,4 @@
-"""What starts a launch in a real browser: a link, a form or a new tab, and nothing that a page merely embeds."""
+"""Launches in a real browser: a link, a form or a new tab starts one, and an embedded URL does not."""
 
 import pytest
 from django.http import HttpResponse
@@ -38,7 +38,7 @@ def api(settings):
 
 @pytest.fixture
 def portal(page, live_server, api):
-    """Shows some HTML as a page of the site, to a student who is logged in there."""
+    """Return a function that shows HTML as a page of the site, to a student who is logged in."""
     session = client_of(new_student()).cookies["sessionid"].value
     page.context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
 
@@ -51,7 +51,7 @@ def portal(page, live_server, api):
 
 
 @pytest.mark.parametrize("html", EMBEDDED.values(), ids=EMBEDDED)
-def test_what_a_page_embeds_starts_no_launch(page, portal, api, html):
+def test_an_embedded_link_starts_no_launch(page, portal, api, html):
     with page.expect_response(lambda response: LOGIN in response.url) as answer:
         portal(html)
     assert answer.value.status in (403, 503)
@@ -59,7 +59,7 @@ def test_what_a_page_embeds_starts_no_launch(page, portal, api, html):
 
 
 @pytest.mark.parametrize("html", FOLLOWED.values(), ids=FOLLOWED)
-def test_what_someone_follows_starts_one(portal, api, html):
+def test_a_link_that_someone_follows_starts_a_launch(portal, api, html):
     page = portal(html)
     opened = page.context.expect_page if "_blank" in html else page.expect_navigation
     with opened() as arrival:
@@ -77,7 +77,7 @@ self.addEventListener("fetch", (event) => event.respondWith(fetch(event.request)
 
 
 def test_a_link_works_on_a_site_with_a_service_worker(portal, api, settings):
-    """It hands the navigation on as one whose destination is empty."""
+    """The service worker passes the navigation on with an empty destination."""
     script = path("worker.js", lambda request: HttpResponse(SERVICE_WORKER, content_type="text/javascript"))
     settings.ROOT_URLCONF = (script, path("bi/", include("django_bi_integration.urls")))
     page = portal(f"<script>navigator.serviceWorker.register('/worker.js')</script>{FOLLOWED['link']}")
@@ -88,8 +88,8 @@ def test_a_link_works_on_a_site_with_a_service_worker(portal, api, settings):
     assert SSOSession.objects.count() == 1
 
 
-def test_a_frame_shows_the_way_out(portal, api):
-    """As in a portal that is itself shown inside a learning platform."""
+def test_a_frame_offers_the_link_in_a_new_tab(portal, api):
+    """For a portal that is shown inside a learning platform."""
     page = portal(EMBEDDED["frame"])
     frame = page.frame_locator("iframe")
     expect(frame.get_by_text("cannot be shown inside another page")).to_be_visible()
@@ -99,7 +99,7 @@ def test_a_frame_shows_the_way_out(portal, api):
     assert SSOSession.objects.count() == 1
 
 
-def test_a_page_that_found_no_free_slot_goes_on_by_itself(portal, api, settings):
+def test_the_page_of_a_launch_without_a_free_slot_tries_again_by_itself(portal, api, settings):
     settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 0}
     page = portal(FOLLOWED["link"])
     page.get_by_text("Practise").click()

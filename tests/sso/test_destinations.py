@@ -1,4 +1,4 @@
-"""Where a launch may lead: never to another host, by whatever trick, and always to the page that was asked for."""
+"""Where a launch may lead: never to another host, whatever the path, and always to the requested page."""
 
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.exceptions import NotAllowed
 from django_bi_integration.models import ObjectState
-from django_bi_integration.sso.destinations import check_path, check_return_url, destination
+from django_bi_integration.sso.destinations import check_path, destination
+from django_bi_integration.sso.returns import check_return_url
 from tests.helpers.deliveries import big_interview, deliver, interview_event
 
 HOST = "https://xyz.biginterview.com"
@@ -69,42 +70,42 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_path_on_the_own_host_is_taken_as_it_is(path):
+def test_a_path_that_stays_on_its_host_is_accepted_unchanged(path):
     assert check_path(path) == path
 
 
 @pytest.mark.parametrize("path", TRICKS, ids=ascii)
-def test_a_trick_is_rejected(path):
+def test_a_path_to_another_host_is_rejected(path):
     with pytest.raises(NotAllowed):
         check_path(path)
 
 
-#: Made of what such tricks are made of.
+#: The parts that such paths are made of.
 CHARACTERS = st.sampled_from([*"/\\.:@?#%25fF2c5C0aA \t\r\n\0aé", "%2f", "%5C", "%25", "evil.example", "\ud800", "//"])
 
 
 @given(st.lists(CHARACTERS, max_size=12).map("".join))
-def test_no_path_that_is_taken_leaves_the_host(path):
-    """Whoever follows it, decoded up to three times or not, stays where they are."""
+def test_no_accepted_path_leaves_the_host(path):
+    """Whether it is decoded up to three times or not at all."""
     try:
-        taken = check_path(path)
+        accepted = check_path(path)
     except NotAllowed:
         return
     for _ in range(4):
-        # Browsers take a backslash for a slash, and leave tabs and line breaks out.
-        seen = taken.replace("\\", "/").translate(dict.fromkeys(b"\t\r\n"))
+        # Browsers treat a backslash as a slash, and remove tabs and line breaks.
+        seen = accepted.replace("\\", "/").translate(dict.fromkeys(b"\t\r\n"))
         assert urlsplit(urljoin(HOST + "/sso/login", seen)).netloc == "xyz.biginterview.com"
-        assert not set(taken) & {"\r", "\n", "\0"}
-        taken = unquote(taken)
+        assert not set(accepted) & {"\r", "\n", "\0"}
+        accepted = unquote(accepted)
 
 
 @given(st.text(max_size=40).map("/".__add__))
-def test_what_is_taken_can_be_encoded_and_comes_out_the_same(path):
+def test_an_accepted_path_survives_percent_encoding(path):
     try:
-        taken = check_path(path)
+        accepted = check_path(path)
     except NotAllowed:
         return
-    assert unquote(quote(taken, safe="")) == path
+    assert unquote(quote(accepted, safe="")) == path
 
 
 @pytest.fixture
@@ -112,8 +113,8 @@ def origins(settings):
     settings.BI_INTEGRATION = {"RETURN_URL_ORIGINS": [ORIGIN, "http://localhost:3000"]}
 
 
-def test_an_origin_that_was_given_as_text_is_one_origin(settings):
-    """A check says so; without the check, each part of it would do."""
+def test_an_origin_given_as_text_is_one_origin(settings):
+    """A system check rejects it. Without the check, each character could match."""
     settings.BI_INTEGRATION = {"RETURN_URL_ORIGINS": ORIGIN}
     assert check_return_url(f"{ORIGIN}/x") == f"{ORIGIN}/x"
     with pytest.raises(NotAllowed):
@@ -121,7 +122,7 @@ def test_an_origin_that_was_given_as_text_is_one_origin(settings):
 
 
 @pytest.mark.parametrize("url", [ORIGIN, f"{ORIGIN}/", f"{ORIGIN}/a?b=c#d", "http://localhost:3000/x", "/portal/"])
-def test_a_page_of_an_allowed_origin_is_taken(origins, url):
+def test_a_return_url_of_an_allowed_origin_is_accepted(origins, url):
     assert check_return_url(url) == url
 
 
@@ -152,7 +153,7 @@ def test_a_page_of_an_allowed_origin_is_taken(origins, url):
     ],
     ids=ascii,
 )
-def test_a_page_elsewhere_is_rejected(origins, url):
+def test_a_return_url_elsewhere_is_rejected(origins, url):
     with pytest.raises(NotAllowed):
         check_return_url(url)
 
@@ -162,14 +163,14 @@ def test_a_page_elsewhere_is_rejected(origins, url):
         "".join
     )
 )
-def test_no_url_that_is_taken_is_of_another_origin(url):
+def test_no_accepted_return_url_has_another_origin(url):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.conf.settings.BI_INTEGRATION", {"RETURN_URL_ORIGINS": [ORIGIN]})
         try:
-            taken = check_return_url(url)
+            accepted = check_return_url(url)
         except NotAllowed:
             return
-    seen = urlsplit(urljoin("https://here.example/", taken.replace("\\", "/")))
+    seen = urlsplit(urljoin("https://here.example/", accepted.replace("\\", "/")))
     assert (seen.scheme, seen.netloc) in {("https", "here.example"), ("https", "app.example.edu")}
 
 
@@ -181,7 +182,7 @@ class TestDestinations:
         assert destination("dashboard", "abc123", {}) == "/members/dashboard"
         assert destination("track", "abc123", {"chapter": "6"}) == "/members/curriculum?chapter=6"
 
-    def test_an_interview_of_ones_own(self):
+    def test_an_interview_of_the_same_person(self):
         deliver(big_interview(), interview_event("1"))
         dispatch_pending()
         assert destination("review", "abc123", {"interview": "95607"}) == "/members/mock_interviews/95607"
@@ -200,14 +201,14 @@ class TestDestinations:
             ("nowhere", "abc123", {}),
         ],
     )
-    def test_a_page_that_there_is_not(self, name, partner_id, options):
+    def test_a_page_that_does_not_exist_for_this_person(self, name, partner_id, options):
         deliver(big_interview(), interview_event("1"))
         dispatch_pending()
         with pytest.raises(NotAllowed):
             destination(name, partner_id, options)
 
-    def test_a_link_that_leads_elsewhere_is_rejected(self):
-        """Even from the vendor."""
+    def test_a_link_to_another_host_is_rejected(self):
+        """Even if it comes from the vendor."""
         deliver(big_interview(), interview_event("1").replace(b"/members/mock_interviews/95607", b"//evil.example/"))
         dispatch_pending()
         assert ObjectState.objects.get().data["review_path"] == "//evil.example/"

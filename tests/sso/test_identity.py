@@ -1,4 +1,4 @@
-"""One id, one person: whoever would open another user's interviews is turned away."""
+"""One id, one person: a launch that would open another user's interviews is rejected."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ LOGIN, LAUNCH = "/bi/sso/login/", "/bi/sso/launch/"
 
 
 def surname(user):
-    """Not one to one: two users have it."""
+    """Return an id that two users share."""
     return user.last_name
 
 
@@ -66,8 +66,8 @@ def launch(student):
     return client_of(student).get(LOGIN).status_code
 
 
-def test_another_users_id_leads_to_nobodys_interviews(settings, api, first, second):
-    """The setting PARTNER_USER finds the first user for the id of the second."""
+def test_a_launch_with_another_users_id_is_rejected(settings, api, first, second):
+    """PARTNER_USER finds the first user for the id of the second."""
     settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.of_surname"}
     assert launch(first) == 302
     response = client_of(second).get(LOGIN)
@@ -79,38 +79,38 @@ def test_another_users_id_leads_to_nobodys_interviews(settings, api, first, seco
     assert session.error.startswith("SharedPartnerID: BI_INTEGRATION['PARTNER_USER'] finds another user")
     assert f"'Johnson', the id that BI_INTEGRATION['PARTNER_ID'] gives to the user {second.pk}." in session.error
     assert len(api.requests) == 1
-    assert client_of(second).post(LAUNCH).json()["error"] == "SharedPartnerID"
+    assert client_of(second).post(LAUNCH).json()["error"] == "shared_partner_id"
 
 
-def test_a_function_that_finds_several_users_finds_another(settings, api, first, second):
+def test_an_id_for_which_several_users_are_found_is_rejected(settings, api, first, second):
     settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.the_one_of_surname"}
     assert (launch(first), launch(second)) == (403, 403)
     assert api.requests == []
 
 
-def test_an_id_that_another_user_has_launched_with_is_taken(api, first, second):
-    """Also if PARTNER_USER finds nobody."""
+def test_an_id_that_another_user_has_launched_with_is_rejected(api, first, second):
+    """This holds even if PARTNER_USER finds nobody."""
     assert (launch(first), launch(second)) == (302, 403)
     error = SSOSession.objects.get(user=second).error
     assert error.startswith(f"SharedPartnerID: The user {first.pk} has signed on with 'Johnson', the id that BI_INTEGR")
     assert len(api.requests) == 1
 
 
-def test_who_has_the_id_keeps_it(api, first, second):
-    """Somebody else's rejected launch takes nothing from them."""
+def test_the_first_user_of_an_id_keeps_it(api, first, second):
+    """Another user's rejected launch has no effect on them."""
     launch(first)
     launch(second)
     with time_machine.travel(timezone.now() + timedelta(minutes=1)):
         assert launch(first) == 302
 
 
-def test_a_launch_that_failed_takes_no_id(api, first, second):
+def test_a_failed_launch_does_not_claim_the_id(api, first, second):
     good = api.scripts[0]
     api.scripts[:] = [answer(401), good]
     assert (launch(first), launch(second)) == (502, 302)
 
 
-def test_of_two_users_at_once_only_one_gets_through(api, first, second):
+def test_of_two_users_at_the_same_time_only_one_is_redirected(api, first, second):
     class MeetsAnother(HTTPAdapter):
         def send(self, *arguments, **options):
             with pytest.raises(BIIntegrationError) as failure:
@@ -122,8 +122,8 @@ def test_of_two_users_at_once_only_one_gets_through(api, first, second):
     assert [request.path for request in api.requests] == ["/api/users/Johnson"]
 
 
-def test_ids_that_differ_in_case_are_two(api, settings, first, second):
-    """Compared by this package, since a database may take one for the other."""
+def test_ids_that_differ_in_case_are_different_ids(api, settings, first, second):
+    """The package compares them itself, because a database may consider them equal."""
     User.objects.filter(pk=second.pk).update(last_name="JOHNSON")
     second.refresh_from_db()
     assert (launch(first), launch(second)) == (302, 302)
@@ -138,13 +138,13 @@ def test_the_same_id_at_another_organisation_is_another_person(api, first, secon
     assert client_of(second).get(LOGIN, {"account": "abc"}).status_code == 302
 
 
-def test_a_person_who_was_deleted_and_added_again_gets_their_interviews_back(api, first, second):
+def test_a_user_who_was_deleted_and_created_again_gets_their_interviews_back(api, first, second):
     launch(first)
     first.delete()
     assert launch(second) == 302
 
 
-def test_the_sign_ons_of_a_merged_user_can_be_moved(api, first, second):
+def test_the_single_sign_ons_of_a_merged_user_can_be_moved(api, first, second):
     """As docs/single-sign-on.md says, if both users are the same person."""
     launch(first)
     assert launch(second) == 403
@@ -152,8 +152,8 @@ def test_the_sign_ons_of_a_merged_user_can_be_moved(api, first, second):
     assert launch(second) == 302
 
 
-def test_ids_without_a_way_back_are_still_accepted(api, settings, first):
-    """The default of PARTNER_USER knows nothing of them; it may even find a user whose primary key looks like one."""
+def test_custom_ids_are_accepted_without_partner_user(api, settings, first):
+    """Its default does not know the ids. It may even find another user, whose primary key looks like one."""
     User.objects.filter(pk=first.pk).update(last_name=str(new_student("other").pk))
     del settings.BI_INTEGRATION["PARTNER_USER"]
     first.refresh_from_db()
@@ -161,7 +161,7 @@ def test_ids_without_a_way_back_are_still_accepted(api, settings, first):
 
 
 class TestTheCheck:
-    """W010: only if a command names the database, and only if ids are in use."""
+    """W010, which runs only if a command names the database, and only if there is an account."""
 
     def messages(self):
         return run_checks(tags=[Tags.database], databases=["default"])
@@ -172,6 +172,10 @@ class TestTheCheck:
         assert message.msg == f"PARTNER_ID gives the users {first.pk} and {second.pk} the same id, 'Johnson'."
         assert "one id for each user, one user for each id" in message.hint
 
+    def test_it_calls_functions_that_are_given_without_a_dotted_path(self, settings, first, second):
+        settings.BI_INTEGRATION |= {"PARTNER_ID": surname, "PARTNER_USER": nobody}
+        assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]
+
     def test_it_finds_settings_that_contradict_each_other(self, settings, first):
         new_student("other")
         settings.BI_INTEGRATION |= {
@@ -180,7 +184,7 @@ class TestTheCheck:
         }
         assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]
 
-    def test_it_is_silent_for_ids_that_are_one_to_one(self, first, second):
+    def test_it_is_silent_if_each_user_has_their_own_id(self, first, second):
         User.objects.filter(pk=second.pk).update(last_name="Jones")
         assert self.messages() == []
 
@@ -193,16 +197,16 @@ class TestTheCheck:
         ],
         ids=["the default", "a function that raises", "no function"],
     )
-    def test_it_judges_nothing_else(self, settings, first, second, change):
+    def test_it_is_silent_about_other_problems(self, settings, first, second, change):
         change(settings.BI_INTEGRATION)
         assert self.messages() == []
 
-    def test_it_keeps_nothing_that_the_hosts_functions_write(self, settings, first):
+    def test_it_rolls_back_what_the_functions_write(self, settings, first):
         settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_identity.writes"}
         assert self.messages() == []
         assert not User.objects.filter(username="written").exists()
 
-    def test_without_an_account_there_is_nothing_to_share(self, first, second):
+    def test_it_is_silent_without_an_account(self, first, second):
         BigInterviewAccount.objects.all().delete()
         assert self.messages() == []
 

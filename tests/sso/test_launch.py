@@ -1,4 +1,4 @@
-"""Single sign-on: one fresh token a launch, where the browser is sent, and what is recorded."""
+"""Launches: one fresh token for each, the URL that the browser is redirected to, and the record."""
 
 import io
 import json
@@ -13,14 +13,21 @@ import time_machine
 from django.contrib.auth.models import User
 from django.core import serializers
 from django.db import connections
-from django.template import Context, Template
+from django.template import Context, Template, TemplateSyntaxError
 from django.test import Client
 from django.utils import timezone
 from django.views.debug import ExceptionReporter
 from requests.adapters import HTTPAdapter
 
 from django_bi_integration import sso
-from django_bi_integration.exceptions import BIIntegrationError, LaunchInProgress, NotAllowed, Unavailable
+from django_bi_integration.exceptions import (
+    BIIntegrationError,
+    LaunchInProgress,
+    NoAccount,
+    NotAllowed,
+    Unavailable,
+    UndecryptableKey,
+)
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, SSOSession
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
 from django_bi_integration.sso.records import begin
@@ -57,18 +64,18 @@ def logged_in(client, student):
     return client
 
 
-def sent_to(response):
-    """The parts of the address that the browser is sent to."""
+def redirect_of(response):
+    """Return the parts of the URL that the browser is redirected to."""
     assert response.status_code == 302, response.content
     return urlsplit(response["Location"])
 
 
 def query(response):
-    return {name: value for name, (value,) in parse_qs(sent_to(response).query).items()}
+    return {name: value for name, (value,) in parse_qs(redirect_of(response).query).items()}
 
 
 class TestTheRedirect:
-    """Where the browser is sent."""
+    """The URL that the browser is redirected to."""
 
     @pytest.fixture(autouse=True)
     def untracked(self, settings, api):
@@ -80,7 +87,7 @@ class TestTheRedirect:
         self.api.scripts[:] = [answer(200, user(str(student.pk), token))]
         return sso.start(student, **options).url.removeprefix(self.api.url)
 
-    def test_it_equals_the_examples_of_the_documentation(self, student):
+    def test_it_equals_the_examples_in_the_vendors_documentation(self, student):
         """ "SSO Redirect", "Secondary Redirects" and "User Return URL", byte for byte."""
         assert self.start("19633c68", student) == "/sso/login?token=19633c68"
         with time_machine.travel(timezone.now() + timedelta(minutes=1)):
@@ -97,28 +104,28 @@ class TestTheRedirect:
             "&redirect_to=%2Fmembers%2Fcurriculum%3Fchapter%3D6"
         )
 
-    def test_everything_in_a_token_is_encoded(self, student):
+    def test_every_character_of_a_token_is_percent_encoded(self, student):
         assert self.start("a&b=c/#?+%", student) == "/sso/login?token=a%26b%3Dc%2F%23%3F%2B%25"
 
-    def test_a_path_and_a_name_at_once_are_rejected(self, student):
+    def test_a_path_and_a_name_together_are_rejected(self, student):
         with pytest.raises(NotAllowed):
             sso.start(student, redirect_to="/x", to="dashboard")
 
-    def test_a_path_to_come_back_to_needs_a_request(self, student):
+    def test_a_path_as_the_return_url_requires_a_request(self, student):
         with pytest.raises(NotAllowed):
             sso.start(student, return_url="/portal/")
 
-    def test_a_path_to_come_back_to_is_made_absolute(self, logged_in):
+    def test_a_path_as_the_return_url_is_made_absolute(self, logged_in):
         assert query(logged_in.get(LOGIN, {"return_url": "/portal/"}))["return_url"] == "http://testserver/portal/"
 
 
-def test_a_click_sends_the_student_to_big_interview(logged_in, student, api):
+def test_a_click_redirects_the_student_to_big_interview(logged_in, student, api):
     account()
     launched = Recorder()
     with subscribed(sso_launched, launched):
         response = logged_in.get(LOGIN, {"redirect_to": "/members/dashboard", "return_url": "/portal/"})
     session = SSOSession.objects.get()
-    assert sent_to(response).path == "/sso/login"
+    assert redirect_of(response).path == "/sso/login"
     assert query(response) == {
         "token": TOKEN,
         "redirect_to": "/members/dashboard",
@@ -134,7 +141,7 @@ def test_a_click_sends_the_student_to_big_interview(logged_in, student, api):
     assert launched.calls[0]["session"] == session
 
 
-def test_the_answer_with_the_token_is_not_kept_and_not_told(logged_in, api):
+def test_responses_with_a_token_are_not_cached_and_not_sent_as_a_referrer(logged_in, api):
     account()
     for response in (logged_in.get(LOGIN), logged_in.post(LAUNCH)):
         assert "no-store" in response["Cache-Control"]
@@ -142,13 +149,13 @@ def test_the_answer_with_the_token_is_not_kept_and_not_told(logged_in, api):
         assert response["Referrer-Policy"] == "no-referrer"
 
 
-def test_the_return_is_recorded_once_and_goes_on_to_the_asked_page(logged_in, api):
+def test_the_return_is_recorded_once_and_redirects_to_the_return_url(logged_in, api):
     account()
-    back = query(logged_in.get(LOGIN, {"return_url": "/portal/?x=1"}))["return_url"]
+    url = query(logged_in.get(LOGIN, {"return_url": "/portal/?x=1"}))["return_url"]
     returned = Recorder()
     with subscribed(sso_returned, returned):
-        # Their session here may be over by then.
-        responses = [Client().get(urlsplit(back).path) for _ in range(2)]
+        # Without the cookie, because the student's session here may have expired.
+        responses = [Client().get(urlsplit(url).path) for _ in range(2)]
     assert [response["Location"] for response in responses] == ["/portal/?x=1"] * 2
     session = SSOSession.objects.get()
     assert (session.status, len(returned.calls)) == ("returned", 1)
@@ -156,24 +163,26 @@ def test_the_return_is_recorded_once_and_goes_on_to_the_asked_page(logged_in, ap
 
 
 @pytest.mark.parametrize(("asked", "allowed"), [("", True), ("https://app.example.edu/", False)])
-def test_who_was_promised_no_page_goes_to_the_usual_one(logged_in, api, settings, asked, allowed):
-    """Nor does who was promised one that is not allowed any more."""
+def test_without_a_return_url_that_is_still_allowed_students_return_to_the_return_page(
+    logged_in, api, settings, asked, allowed
+):
     settings.BI_INTEGRATION |= {"RETURN_PAGE": "/home/", "RETURN_URL_ORIGINS": ["https://app.example.edu"]}
     account()
-    back = query(logged_in.get(LOGIN, {"return_url": asked} if asked else {}))["return_url"]
+    url = query(logged_in.get(LOGIN, {"return_url": asked} if asked else {}))["return_url"]
     settings.BI_INTEGRATION |= {"RETURN_URL_ORIGINS": []}
-    assert logged_in.get(urlsplit(back).path)["Location"] == "/home/"
+    assert logged_in.get(urlsplit(url).path)["Location"] == "/home/"
 
 
-def test_a_return_of_nobody_is_not_found(client):
+def test_the_return_of_an_unknown_launch_is_not_found(client):
     assert client.get("/bi/sso/return/00000000-0000-4000-8000-000000000000/").status_code == 404
 
 
-def test_who_is_not_logged_in_logs_in_first(client, api):
+def test_a_user_who_is_not_logged_in_logs_in_first(client, api):
     account()
     response = client.get(LOGIN, {"to": "dashboard"})
     assert response["Location"] == "/accounts/login/?next=/bi/sso/login/%3Fto%3Ddashboard"
-    assert client.post(LAUNCH).status_code == 401
+    json = client.post(LAUNCH)
+    assert (json.status_code, json.json()["error"]) == (401, "not_logged_in")
     assert api.requests == []
 
 
@@ -186,9 +195,9 @@ def test_a_front_end_gets_the_url_as_json(logged_in, api):
 
 
 @pytest.mark.parametrize("body", ["no", "[]", '{"to": 1}', "[" * 100_000, b"\xff"])
-def test_a_body_that_asks_for_nothing_that_there_is(logged_in, body):
+def test_a_body_that_is_not_an_object_of_text_is_rejected(logged_in, body):
     response = logged_in.post(LAUNCH, body, content_type="application/json")
-    assert (response.status_code, response.json()["error"]) == (400, "NotAllowed")
+    assert (response.status_code, response.json()["error"]) == (400, "not_allowed")
 
 
 def test_a_front_end_needs_the_csrf_token(student, api):
@@ -198,7 +207,7 @@ def test_a_front_end_needs_the_csrf_token(student, api):
     assert client.post(LAUNCH).status_code == 403
 
 
-def test_a_page_that_is_loaded_ahead_starts_no_launch(logged_in, api):
+def test_a_prefetched_link_starts_no_launch(logged_in, api):
     account()
     assert logged_in.get(LOGIN, headers={"sec-purpose": "prefetch"}).status_code == 503
     assert api.requests == []
@@ -210,11 +219,11 @@ def test_methods(logged_in):
     assert logged_in.get(LAUNCH).status_code == 405
 
 
-def test_a_host_that_demands_a_login_everywhere(settings, logged_in, api):
+def test_a_project_that_requires_a_log_in_everywhere(settings, logged_in, api):
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
     account()
-    back = query(logged_in.get(LOGIN))["return_url"]
-    assert Client().get(urlsplit(back).path).status_code == 302
+    url = query(logged_in.get(LOGIN))["return_url"]
+    assert Client().get(urlsplit(url).path).status_code == 302
     assert Client().post(LAUNCH).status_code == 401
 
 
@@ -234,7 +243,7 @@ def test_hostile_values_reach_neither_the_api_nor_another_host(logged_in, api, n
 
 
 @pytest.mark.parametrize("value", ["\ud800", "\0", "x" * 9000, "xyz.evil.example"], ids=ascii)
-def test_hostile_accounts_of_visitors_are_none(client, api, value):
+def test_a_hostile_account_of_a_visitor_is_not_found(client, api, value):
     account(allows_anonymous=True)
     asked = {"account": value.encode("utf-8", "surrogatepass")}
     assert client.get(LOGIN, asked)["Location"].startswith("/accounts/login/")
@@ -242,29 +251,29 @@ def test_hostile_accounts_of_visitors_are_none(client, api, value):
 
 
 class TestFailures:
-    """What a student reads, and what is recorded."""
+    """The page that a student reads, and the record."""
 
     @pytest.mark.parametrize(
         ("script", "status", "text", "error"),
         [
-            (answer(401), 502, "not set up right", "KeyRejected: The Partner API answered 401."),
+            (answer(401), 502, "not working right now", "KeyRejected: The Partner API answered 401."),
             (
                 answer(422, {"error": {"type": "validation_error", "message": {"email": ["is invalid"]}}}),
                 422,
-                "did not take the name or the e-mail address",
+                "did not accept the name or the e-mail address",
                 "InvalidAttributes: The Partner API answered 422: email: is invalid",
             ),
             (answer(429, Retry_After="90"), 503, "try again in a few minutes", "RateLimited"),
             (answer(500), 503, "try again in a few minutes", "Unavailable: The Partner API answered 500."),
-            (answer(200, "<html>"), 502, "not set up right", "UnexpectedAnswer"),
+            (answer(200, "<html>"), 502, "not working right now", "UnexpectedAnswer"),
             (answer(200, user())[:-9], 503, "try again in a few minutes", "Unavailable"),
-            (answer(302, Location="/login"), 502, "not set up right", "UnexpectedAnswer"),
+            (answer(302, Location="/login"), 502, "not working right now", "UnexpectedAnswer"),
             (reset, 503, "try again in a few minutes", "Unavailable"),
             (lambda line, request: threading.Event().wait(3), 503, "try again in a few minutes", "no answer in time"),
         ],
         ids=["401", "422", "429", "500", "html", "truncated", "redirect", "reset", "slow"],
     )
-    def test_each_ends_in_its_own_outcome(self, logged_in, api, script, status, text, error):
+    def test_each_failure_has_its_own_outcome(self, logged_in, api, script, status, text, error):
         api.scripts[:] = [script]
         account()
         failed = Recorder()
@@ -280,7 +289,7 @@ class TestFailures:
         assert type(failed.calls[0]["error"]).__name__ in session.error
         assert ("Retry-After" in response) == ("Try again" in response.content.decode()) == (status == 503)
 
-    def test_a_missing_name_is_named_before_anything_is_asked(self, logged_in, student, api):
+    def test_a_missing_name_is_reported_before_the_api_is_called(self, logged_in, student, api):
         User.objects.update(last_name=" ", email="")
         account()
         response = logged_in.get(LOGIN)
@@ -302,7 +311,7 @@ class TestFailures:
         assert (session.error.partition(":")[0], session.failures) == ("NoAccount", 3)
         assert api.requests == []
 
-    def test_a_lost_encryption_key_is_told_and_its_ciphertext_never_sent(self, logged_in, api, settings):
+    def test_a_lost_encryption_key_is_recorded_and_the_ciphertext_is_not_sent(self, logged_in, api, settings):
         settings.BI_INTEGRATION |= {"ENCRYPTION_KEYS": ["a" * 40]}
         account()
         settings.BI_INTEGRATION |= {"ENCRYPTION_KEYS": ["b" * 40]}
@@ -313,25 +322,25 @@ class TestFailures:
     @pytest.mark.parametrize(
         "partner_id", ["", "a b", "é", "x" * 65, "a\n", "anonymous", "Anonymous", 7, None, "a@b.c"]
     )
-    def test_an_id_that_big_interview_would_not_take(self, logged_in, api, settings, monkeypatch, partner_id):
+    def test_an_id_that_big_interview_does_not_accept(self, logged_in, api, settings, monkeypatch, partner_id):
         monkeypatch.setattr("tests.sso.test_launch.partner_id", lambda user: partner_id)
         settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_launch.partner_id"}
         account()
         response = logged_in.get(LOGIN)
         assert response.status_code == 403
-        assert "not open to your account" in response.content.decode()
+        assert "has no access to Big Interview" in response.content.decode()
         assert SSOSession.objects.get().error.startswith("NoPartnerID")
         assert api.requests == []
 
-    def test_a_function_of_the_hosts_that_raises_is_recorded_by_its_kind_alone(self, logged_in, api, settings):
+    def test_of_an_exception_in_a_function_of_the_host_only_the_class_is_recorded(self, logged_in, api, settings):
         settings.BI_INTEGRATION |= {"USER_DETAILS": "tests.sso.test_launch.broken"}
         account()
         logged_in.raise_request_exception = False
         assert logged_in.get(LOGIN).status_code == 500
         assert SSOSession.objects.values_list("status", "error").get() == ("failed", "LookupError")
 
-    def test_an_answer_whose_form_is_broken_tells_no_token(self, logged_in, student, api):
-        """Invariant 9: the libraries quote the bytes that they stumble over."""
+    def test_of_a_malformed_answer_no_token_is_recorded(self, logged_in, student, api):
+        """Invariant 9: the libraries' messages quote the bytes that they cannot parse."""
         reply = json.dumps(user(str(student.pk))).encode() + b"\r\n"
         account()
         for hours, head in enumerate([b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n", b""]):
@@ -352,13 +361,13 @@ class TestFailures:
             b"200 x\r\nTransfer-Encoding: chunked\r\n\r\n-5",
         ],
     )
-    def test_no_answer_whatsoever_is_a_500(self, logged_in, api, head):
+    def test_no_answer_of_the_api_causes_a_500(self, logged_in, api, head):
         api.scripts[:] = [lambda line, request: line.sendall(b"HTTP/1.1 " + head + b"\r\nContent-Length: 0\r\n\r\n")]
         account()
         assert logged_in.get(LOGIN).status_code in (502, 503)
         assert SSOSession.objects.get().status == "failed"
 
-    def test_an_emoji_in_what_the_api_says_is_no_hindrance(self, logged_in, api):
+    def test_an_emoji_in_a_message_of_the_api_can_be_stored(self, logged_in, api):
         api.scripts[:] = [answer(422, {"error": {"message": "no \N{PILE OF POO}"}})]
         account()
         assert logged_in.get(LOGIN).status_code == 422
@@ -370,13 +379,13 @@ class TestFailures:
         account()
         assert [logged_in.get(LOGIN).status_code for _ in range(2)] == [502, 302]
 
-    def test_a_page_to_come_back_to_that_is_not_allowed_is_named(self, logged_in, api):
+    def test_the_reason_for_a_rejected_return_url_is_shown(self, logged_in, api):
         response = logged_in.get(LOGIN, {"return_url": "https://evil.example/"})
         assert response.status_code == 400
         assert "RETURN_URL_ORIGINS" in response.content.decode()
         assert not SSOSession.objects.exists()
 
-    def test_a_signal_receiver_that_raises_hurts_nobody(self, logged_in, api):
+    def test_a_receiver_that_raises_does_not_affect_the_launch(self, logged_in, api):
         account()
 
         def bad(**arguments):
@@ -385,40 +394,48 @@ class TestFailures:
         with subscribed(sso_launched, bad):
             assert logged_in.get(LOGIN).status_code == 302
 
-    def test_the_page_can_be_the_sites_own(self, logged_in, settings, tmp_path):
+    def test_a_project_can_replace_the_page(self, logged_in, settings, tmp_path):
         folder = tmp_path / "django_bi_integration" / "sso"
         folder.mkdir(parents=True)
         (folder / "failed.html").write_text("Our look: {{ message }} {{ reference }}")
         settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
-        assert logged_in.get(LOGIN).content.startswith(b"Our look: The way to Big Interview is not set up right.")
+        assert logged_in.get(LOGIN).content.startswith(b"Our look: Sign-in to Big Interview is not working right")
 
 
 def partner_id(user):
-    """Of users who have numbers here."""
+    """Return an id that is not a primary key."""
     return f"no-{user.username}"
 
 
 def partner_user(number):
-    """And back."""
+    """Return the user of such an id."""
     return User.objects.filter(username=number.removeprefix("no-")).first()
 
 
 def broken(user):
-    """Has a mistake in it."""
+    """Raise an exception that contains personal data."""
     raise LookupError(f"{user.email} is not in the register")
 
 
 def nickname(user):
-    """Of users who lack names."""
+    """Return details for users without names."""
     return {"first_name": user.username, "last_name": "–", "email": "x@example.edu"}
 
 
-def test_ids_and_details_can_be_the_hosts_own(logged_in, student, api, settings):
-    settings.BI_INTEGRATION |= {
-        "PARTNER_ID": "tests.sso.test_launch.partner_id",
-        "PARTNER_USER": "tests.sso.test_launch.partner_user",
-        "USER_DETAILS": "tests.sso.test_launch.nickname",
-    }
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {
+            "PARTNER_ID": "tests.sso.test_launch.partner_id",
+            "PARTNER_USER": "tests.sso.test_launch.partner_user",
+            "USER_DETAILS": "tests.sso.test_launch.nickname",
+        },
+        {"PARTNER_ID": partner_id, "PARTNER_USER": partner_user, "USER_DETAILS": nickname},
+    ],
+    ids=["dotted paths", "functions"],
+)
+def test_a_project_can_define_ids_and_details(logged_in, student, api, settings, functions):
+    settings.BI_INTEGRATION |= functions
     account()
     logged_in.get(LOGIN)
     assert api.requests[0].path == "/api/users/no-student"
@@ -427,18 +444,18 @@ def test_ids_and_details_can_be_the_hosts_own(logged_in, student, api, settings)
     assert stored().user == student
 
 
-def test_an_event_leads_to_its_user_and_to_nobody_else(student, settings):
+def test_an_event_has_the_right_user_or_none(student, settings):
     to = big_interview()
     for number, partner in enumerate([str(student.pk), f"0{student.pk}", "abc123", "9" * 40]):
         deliver(to, interview_event(str(number)).replace(b"abc123", partner.encode()))
     users = {event.vendor_event_id: event.user for event in ReceivedEvent.objects.all()}
     assert users == {"0": student, "1": None, "2": None, "3": None}
-    # Ids of the host's own that happen to look like primary keys lead to nobody, as long as nothing leads them back.
+    # Without PARTNER_USER, custom ids that happen to look like primary keys have no user.
     settings.BI_INTEGRATION = {"PARTNER_ID": "tests.sso.test_launch.partner_id"}
     assert ReceivedEvent.objects.get(vendor_event_id="0").user is None
 
 
-def test_visitors_may_practise_where_the_account_allows_it(client, api):
+def test_visitors_may_practise_if_the_account_allows_it(client, api):
     api.scripts[:] = [answer(201, user("anon_abc123", anonymous=False))]
     account(allows_anonymous=True)
     assert query(client.get(LOGIN))["token"] == TOKEN
@@ -468,13 +485,13 @@ def test_several_organisations_work_side_by_side(student, settings, api):
 
 
 class TestDoubleClicks:
-    """One launch, not two that spoil each other."""
+    """A double click starts one launch, because a second token might invalidate the first."""
 
     @pytest.fixture(autouse=True)
     def many_at_once(self, api, settings):
         settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 8}
 
-    def test_the_second_click_asks_for_no_token(self, logged_in, api):
+    def test_the_second_click_requests_no_token(self, logged_in, api):
         account()
         first, second = logged_in.get(LOGIN), logged_in.get(LOGIN)
         assert (first.status_code, second.status_code) == (302, 200)
@@ -482,29 +499,29 @@ class TestDoubleClicks:
         assert int(second["Refresh"]) > 3
         assert (len(api.requests), SSOSession.objects.count()) == (1, 1)
 
-    def test_a_front_end_is_told(self, logged_in, api):
+    def test_a_front_end_gets_an_error(self, logged_in, api):
         account()
         first, second = logged_in.post(LAUNCH), logged_in.post(LAUNCH)
         assert (first.status_code, second.status_code) == (200, 409)
-        assert second.json()["error"] == "LaunchInProgress"
+        assert second.json()["error"] == "in_progress"
         assert second["Retry-After"]
 
-    def test_a_moment_later_it_is_a_click_of_its_own(self, logged_in, api):
+    def test_a_moment_later_it_is_another_launch(self, logged_in, api):
         account()
         logged_in.get(LOGIN)
         with time_machine.travel(timezone.now() + timedelta(seconds=4)):
             assert logged_in.get(LOGIN).status_code == 302
         assert len(api.requests) == 2
 
-    def test_a_launch_whose_process_died_holds_nobody_up_for_long(self, student, api):
+    def test_a_launch_whose_process_died_blocks_its_user_only_briefly(self, student, api):
         made = account()
         with time_machine.travel(timezone.now() - timedelta(seconds=6)):
             session = SSOSession(user=student, account=made, requested_at=timezone.now())
             begin(session)
         assert sso.start(student).session != session
 
-    def test_many_clicks_at_an_api_that_rejects_are_all_told(self, student, api):
-        """Each failure makes room for the next click, also between another's look and leap."""
+    def test_of_many_failing_clicks_each_gets_an_error_of_this_package(self, student, api):
+        """Each failure allows the next click, even between another click's conflict and its next look."""
         api.scripts[:] = [answer(401)]
         account()
         escaped = []
@@ -521,15 +538,15 @@ class TestDoubleClicks:
         assert escaped == []
 
     @pytest.mark.parametrize("minutes", [-10, 10])
-    def test_a_clock_that_was_wrong_holds_nobody_up(self, student, api, minutes):
+    def test_a_clock_that_was_wrong_blocks_nobody(self, student, api, minutes):
         account()
         with time_machine.travel(timezone.now() + timedelta(minutes=minutes)):
             sso.start(student)
         sso.start(student)
         assert len(api.requests) == 2
 
-    def test_a_launch_that_was_overtaken_ends_as_a_launch(self, student, api):
-        """It took longer than it may, and the next click has gone ahead."""
+    def test_a_launch_that_was_overtaken_still_redirects(self, student, api):
+        """It took too long, so that the next click started another launch."""
         account()
 
         class Slow(HTTPAdapter):
@@ -541,13 +558,13 @@ class TestDoubleClicks:
         sso.start(student, transport=Slow())
         assert list(SSOSession.objects.values_list("status", flat=True)) == ["redirected"] * 2
 
-    def test_of_many_clicks_at_once_one_goes_through(self, student, api):
+    def test_of_many_clicks_at_the_same_time_one_is_redirected(self, student, api):
         account()
         outcomes = together([lambda: launch(student)] * 8)
         assert sorted(outcomes) == [False] * 7 + [True]
         assert (len(api.requests), SSOSession.objects.count()) == (1, 1)
 
-    def test_two_hundred_students_at_once_have_one_session_each(self, api):
+    def test_two_hundred_students_at_the_same_time_have_one_session_each(self, api):
         account()
         students = [
             User(username=f"s{number}", first_name="a", last_name="b", email="c@example.edu") for number in range(200)
@@ -580,8 +597,8 @@ def together(calls, threads=8):
         return list(pool.map(run, calls))
 
 
-def test_key_and_token_are_nowhere(logged_in, student, api, admin_client, caplog):
-    """Invariant 9: in no log line, exception, page, admin screen or row."""
+def test_key_and_token_are_in_no_log_page_or_row(logged_in, student, api, admin_client, caplog):
+    """Invariant 9."""
     caplog.set_level(logging.DEBUG)
     account()
     shown = [logged_in.get(LOGIN).content.decode()]
@@ -603,15 +620,15 @@ def test_key_and_token_are_nowhere(logged_in, student, api, admin_client, caplog
 
 
 @pytest.mark.parametrize("debug", [True, False])
-def test_the_page_of_an_error_shows_neither(logged_in, api, settings, monkeypatch, caplog, debug):
-    """The developer's page, and the mail that administrators get."""
+def test_error_reports_show_neither_key_nor_token(logged_in, api, settings, monkeypatch, caplog, debug):
+    """On the debug page, and in the e-mail to administrators."""
     settings.DEBUG = debug
     account()
 
     def bug(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("django_bi_integration.sso.launch.note", bug)
+    monkeypatch.setattr("django_bi_integration.sso.launch.record_redirect", bug)
     logged_in.raise_request_exception = False
     page = logged_in.get(LOGIN)
     assert page.status_code == 500
@@ -639,7 +656,14 @@ def test_the_template_tags():
     assert "sso.js" in html
 
 
-def test_a_host_may_start_a_launch_within_its_own_view(student, api):
+@pytest.mark.parametrize("tag", ["bi_sso_url returnurl='/'", "bi_sso_button 'Practise' returnurl='/'"])
+def test_an_unknown_option_of_a_template_tag_is_an_error_when_the_template_is_compiled(tag):
+    options = "account, redirect_to, to, chapter, interview, return_url."
+    with pytest.raises(TemplateSyntaxError, match=f"unexpected keyword argument 'returnurl'.*{options}"):
+        Template(f"{{% load bi_integration %}}{{% {tag} %}}")
+
+
+def test_a_project_may_start_a_launch_in_its_own_view(student, api):
     account()
     launch = sso.start(student)
     assert TOKEN in launch.url
@@ -647,9 +671,19 @@ def test_a_host_may_start_a_launch_within_its_own_view(student, api):
     assert "return_url" not in launch.url
 
 
-def test_what_a_launch_raises_tells_its_session(student, api):
+@pytest.mark.parametrize("error", [Unavailable, NoAccount, UndecryptableKey])
+def test_the_exception_of_a_failed_launch_has_its_session(student, api, error):
     api.scripts[:] = [answer(500)]
-    account()
-    with pytest.raises(Unavailable) as failure:
+    made = account(is_active=error is not NoAccount)
+    if error is UndecryptableKey:
+        BigInterviewAccount.objects.filter(pk=made.pk).update(api_key_encrypted="x")
+    with pytest.raises(error) as failure:
         sso.start(student)
     assert failure.value.session == SSOSession.objects.get()
+
+
+def test_an_exception_without_a_record_has_no_session(student):
+    with pytest.raises(NotAllowed) as failure:
+        sso.start(student, redirect_to="//evil.example/")
+    assert failure.value.session is None
+    assert not hasattr(BIIntegrationError(), "session")

@@ -1,4 +1,4 @@
-"""Launches are bounded: how many wait for Big Interview, how many rows failures leave, how often visitors come."""
+"""Limits: launches that wait for Big Interview, rows that failures leave, and launches without a log-in."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +32,11 @@ def api(settings):
 
 
 class TestWhileTheAPIHangs:
-    """A launch that finds two others waiting ends at once; nothing else of the process notices."""
+    """A launch ends at once if two others are waiting, and the rest of the process is not affected."""
 
-    @pytest.fixture
-    def hanging(self, api):
-        """Two launches that wait for an answer, until the block ends."""
+    @pytest.fixture(params=["silence", "dripping headers"])
+    def hanging(self, api, request):
+        """Let two launches wait for their answers until the test ends."""
         big_interview_account()
         good, answers = api.scripts[0], threading.Event()
 
@@ -44,7 +44,13 @@ class TestWhileTheAPIHangs:
             answers.wait(30)
             good(line, request)
 
-        api.scripts[:] = [wait]
+        def drip_headers(line, request):
+            line.sendall(b"HTTP/1.1 200 x\r\nX-Slow: ")
+            while not answers.wait(0.05):
+                line.sendall(b"x")
+            line.sendall(answer(200, user(request.partner_id)).replace(b"HTTP/1.1 200 x", b""))
+
+        api.scripts[:] = [wait if request.param == "silence" else drip_headers]
         clients = [client_of(new_student(f"waiting-{number}")) for number in range(2)]
         with ThreadPoolExecutor(2) as pool:
             launches = [pool.submit(visit, client) for client in clients]
@@ -55,7 +61,7 @@ class TestWhileTheAPIHangs:
                 answers.set()
             assert [launch.result().status_code for launch in launches] == [302, 302]
 
-    def test_another_launch_is_told_to_come_back(self, hanging):
+    def test_another_launch_is_asked_to_try_again_later(self, hanging):
         student = client_of(new_student())
         response = student.get(LOGIN, {"to": "dashboard"})
         assert response.status_code == 503
@@ -63,16 +69,16 @@ class TestWhileTheAPIHangs:
         assert response["Refresh"] == response["Retry-After"]
         assert "Many people are opening Big Interview right now" in response.content.decode()
         assert "Try again" in response.content.decode()
-        told = student.post(LAUNCH)
-        assert (told.status_code, told.json()["error"], told.json()["reference"]) == (503, "TooManyLaunches", None)
-        assert told["Retry-After"]
+        json = student.post(LAUNCH)
+        assert (json.status_code, json.json()["error"], json.json()["reference"]) == (503, "too_many_launches", None)
+        assert json["Retry-After"]
         assert (len(hanging.requests), SSOSession.objects.count()) == (2, 2)
 
     def test_webhooks_are_stored(self, hanging):
         assert deliver(big_interview()).status_code == 200
 
-    def test_a_slow_receiver_of_a_failure_takes_no_slot(self, api):
-        """While receivers of ``sso_failed`` run, no launch waits for the API."""
+    def test_a_slow_receiver_of_sso_failed_holds_no_slot(self, api):
+        """While receivers of ``sso_failed`` run, the launch no longer waits for the API."""
         big_interview_account()
         good = api.scripts[0]
         during = []
@@ -100,7 +106,7 @@ def visit(client, **options):
         connections.close_all()
 
 
-def test_a_slot_is_free_again_whatever_became_of_the_launch(api):
+def test_a_slot_is_free_again_after_a_failure(api):
     api.scripts[:] = [answer(401)]
     big_interview_account()
     student = client_of(new_student())
@@ -108,7 +114,7 @@ def test_a_slot_is_free_again_whatever_became_of_the_launch(api):
 
 
 class TestRepeatedFailures:
-    """One row, which counts them, for a user, an account, a kind of error and an hour."""
+    """Failures with the same user, account, class of error and hour share a row, which counts them."""
 
     @pytest.fixture(autouse=True)
     def failing(self, api):
@@ -138,13 +144,13 @@ class TestRepeatedFailures:
         assert session.error == "KeyRejected: The Partner API answered 401: The key has expired"
         assert session.last_failed_at - session.requested_at >= timedelta(minutes=4)
 
-    def test_names_that_a_user_makes_up_leave_one_row(self, api):
+    def test_made_up_account_names_leave_one_row(self, api):
         student = client_of(new_student())
         for number in range(20):
             student.get(LOGIN, {"account": f"a{number}"})
         assert SSOSession.objects.get().failures == 20
 
-    def test_what_differs_has_a_row_of_its_own(self, api):
+    def test_failures_that_differ_have_separate_rows(self, api):
         first, second = client_of(new_student("first")), client_of(new_student("second"))
         big_interview_account("abc")
         first.get(LOGIN)
@@ -172,7 +178,7 @@ class TestRepeatedFailures:
 
 
 class TestVisitors:
-    """Who is not logged in is limited by address."""
+    """Launches without a log-in are limited by address."""
 
     @pytest.fixture(autouse=True)
     def open_account(self, api, settings):
@@ -186,15 +192,15 @@ class TestVisitors:
             for address in addresses
         ]
 
-    def test_the_one_too_many_is_told_to_wait(self, api):
+    def test_one_launch_too_many_is_asked_to_wait(self, api):
         assert self.statuses(*["192.0.2.1"] * 3) == [302] * 3
         visitor = Client(headers={"x-forwarded-for": "192.0.2.1"})
         response = visitor.get(LOGIN, REMOTE_ADDR="127.0.0.1")
         assert response.status_code == 429
         assert 0 < int(response["Retry-After"]) <= 60
         assert "very often from your network" in response.content.decode()
-        told = visitor.post(LAUNCH, REMOTE_ADDR="127.0.0.1")
-        assert (told.status_code, told.json()["error"]) == (429, "TooManyVisits")
+        json = visitor.post(LAUNCH, REMOTE_ADDR="127.0.0.1")
+        assert (json.status_code, json.json()["error"]) == (429, "too_many_visits")
         assert (len(api.requests), SSOSession.objects.count()) == (3, 3)
 
     def test_a_minute_later_it_works_again(self):
@@ -203,13 +209,13 @@ class TestVisitors:
             clock.shift(61)
             assert self.statuses("192.0.2.1") == [302]
 
-    def test_each_address_counts_by_itself_and_a_network_of_ipv6_together(self):
+    def test_each_ipv4_address_and_each_ipv6_network_is_counted_separately(self):
         assert self.statuses(*["192.0.2.1"] * 4, "192.0.2.2") == [302] * 3 + [429, 302]
         assert self.statuses(*[f"2001:db8::{number}" for number in range(4)]) == [302] * 3 + [429]
         assert self.statuses("2001:db8:0:1::1") == [302]
 
-    def test_a_forged_header_moves_nobody(self):
-        """Only what the trusted proxy adds counts."""
+    def test_a_forged_header_changes_nothing(self):
+        """Only the address that the trusted proxy adds counts."""
         forged = [f"203.0.113.{number}, 192.0.2.1" for number in range(4)]
         assert self.statuses(*forged) == [302] * 3 + [429]
 

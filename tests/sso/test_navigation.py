@@ -1,4 +1,4 @@
-"""Only a link that someone follows starts a launch, and no way back leads into another one."""
+"""Only a link that someone follows starts a launch, and no return URL leads into another launch."""
 
 import pytest
 from django.conf.urls.i18n import i18n_patterns
@@ -30,7 +30,7 @@ def logged_in():
 @pytest.mark.parametrize(
     "destination", ["image", "script", "iframe", "frame", "embed", "object", "style", "empty", "video", "x"]
 )
-def test_a_request_that_is_no_navigation_starts_no_launch(logged_in, api, destination):
+def test_a_request_other_than_a_navigation_starts_no_launch(logged_in, api, destination):
     headers = {"sec-fetch-dest": destination, "sec-fetch-mode": "cors" if destination == "empty" else "no-cors"}
     response = logged_in.get(LOGIN, {"to": "dashboard"}, headers=headers)
     assert response.status_code == 403
@@ -56,12 +56,12 @@ def test_a_front_end_may_fetch_the_url(logged_in, api):
 
 
 @pytest.mark.parametrize("header", ["sec-purpose", "purpose", "x-moz"])
-def test_a_page_that_is_loaded_ahead_starts_no_launch(logged_in, api, header):
+def test_a_prefetched_link_starts_no_launch(logged_in, api, header):
     assert logged_in.get(LOGIN, headers={header: "prefetch"}).status_code == 503
     assert (api.requests, SSOSession.objects.exists()) == ([], False)
 
 
-#: Ways to write the path of the link, and of its neighbours.
+#: Spellings of the paths of this package's views.
 INTO_SIGN_ON = [
     "/bi/sso/login/",
     "/bi/sso/login",
@@ -84,40 +84,40 @@ INTO_SIGN_ON = [
 
 
 @pytest.mark.parametrize("url", INTO_SIGN_ON)
-def test_a_way_back_that_leads_into_sign_on_is_rejected(logged_in, api, url):
+def test_a_return_url_that_leads_into_sign_on_is_rejected(logged_in, api, url):
     """Logging out at Big Interview would log the student in again."""
     response = logged_in.get(LOGIN, {"return_url": url})
     assert response.status_code == 400
     assert "leads back into single sign-on" in response.content.decode()
-    assert logged_in.post(LAUNCH, {"return_url": url}).json()["error"] == "NotAllowed"
+    assert logged_in.post(LAUNCH, {"return_url": url}).json()["error"] == "not_allowed"
     assert (api.requests, SSOSession.objects.exists()) == ([], False)
 
 
 @pytest.mark.parametrize(
     "url", ["/portal/", "/saml/sso/login/", "/portal/?next=/bi/sso/login/", f"{ORIGIN}/", f"{ORIGIN}", "/bi/", "/"]
 )
-def test_a_page_that_only_resembles_it_is_allowed(logged_in, api, url):
+def test_a_return_url_that_only_looks_similar_is_allowed(logged_in, api, url):
     assert logged_in.get(LOGIN, {"return_url": url}).status_code == 302
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_a_language_prefix_hides_nothing(logged_in, api, settings, language):
+def test_a_return_url_with_a_language_prefix_is_recognised(logged_in, api, settings, language):
     settings.ROOT_URLCONF = tuple(i18n_patterns(path("bi/", include("django_bi_integration.urls"))))
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
-    back = {"return_url": f"/{language}/bi/sso/login/"}
-    assert logged_in.get("/en/bi/sso/login/", back).status_code == 400
+    options = {"return_url": f"/{language}/bi/sso/login/"}
+    assert logged_in.get("/en/bi/sso/login/", options).status_code == 400
 
 
-def test_a_project_below_a_path_is_recognised(logged_in, api):
-    """The server names that path; its requests come without it."""
+def test_a_return_url_with_a_script_prefix_is_recognised(logged_in, api):
+    """Django gets requests without the prefix."""
     with override_script_prefix("/careers/"):
         assert logged_in.get(LOGIN, {"return_url": "/careers/bi/sso/login/"}).status_code == 400
         assert logged_in.get(LOGIN, {"return_url": "/careers/portal/"}).status_code == 302
 
 
 @pytest.mark.parametrize("page", ["/bi/sso/login/", "http://testserver/bi/sso/login/?to=dashboard"])
-def test_the_usual_page_to_come_back_to_leads_into_no_launch(logged_in, api, settings, page):
+def test_a_return_page_that_leads_into_sign_on_is_not_used(logged_in, api, settings, page):
     settings.BI_INTEGRATION |= {"RETURN_PAGE": page}
     assert logged_in.get(LOGIN).status_code == 302
-    back = f"/bi/sso/return/{SSOSession.objects.get().pk}/"
-    assert logged_in.get(back)["Location"] == "/"
+    path = f"/bi/sso/return/{SSOSession.objects.get().pk}/"
+    assert logged_in.get(path)["Location"] == "/"

@@ -1,4 +1,4 @@
-"""Projects with a user model that is not like Django's own: what `check` says, and that the documented remedy works."""
+"""Projects whose user model differs from Django's: `check` warns, and the documented remedy works."""
 
 import os
 import re
@@ -38,7 +38,7 @@ WITH_NAMES = """    first_name = models.CharField(max_length=50)
     USERNAME_FIELD = "email"
 """
 MODELS = {
-    # As popular project templates have it.
+    # As in popular project templates.
     "one name": """class User(AbstractUser):
     first_name = last_name = None
     name = models.CharField(max_length=255)
@@ -81,7 +81,7 @@ MODELS = {
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a command in a project with that user model and, in portal/people.py, those functions."""
+    """Return a function that runs a command in a project with a user model, and functions in portal/people.py."""
 
     def run(model, *command, bi_integration=None, people=""):
         (tmp_path / "portal").mkdir()
@@ -99,7 +99,7 @@ def run(tmp_path):
 
 
 def checked(result):
-    """The ids of the warnings, and all that was printed."""
+    """Return the ids of the warnings, and the whole output."""
     printed = result.stdout + result.stderr
     assert result.returncode == 0, printed
     return re.findall(r"django_bi_integration\.([EW]\d+)\)", printed), printed
@@ -116,7 +116,7 @@ def checked(result):
         ("text as the key", "PARTNER_ID", "text, so launches of single sign-on fail for some users"),
     ],
 )
-def test_check_names_the_setting_that_the_user_model_needs(run, model, setting, problem):
+def test_the_check_names_the_setting_that_the_user_model_needs(run, model, setting, problem):
     ids, printed = checked(run(model, "-m", "django", "check"))
     assert ids == ["W011"]
     assert problem in printed
@@ -124,11 +124,11 @@ def test_check_names_the_setting_that_the_user_model_needs(run, model, setting, 
 
 
 @pytest.mark.parametrize("model", ["a UUID as the key", "a slug as the key", "properties for names"])
-def test_check_is_silent_if_the_defaults_fit(run, model):
+def test_the_check_is_silent_if_the_defaults_fit(run, model):
     assert checked(run(model, "-m", "django", "check"))[0] == []
 
 
-def test_text_that_is_always_valid_can_be_declared_so(run):
+def test_text_that_is_always_valid_can_be_declared_as_such(run):
     default = {"PARTNER_ID": "django_bi_integration.users.primary_key"}
     assert checked(run("text as the key", "-m", "django", "check", bi_integration=default))[0] == []
 
@@ -184,7 +184,7 @@ assert user_of("nobody") is None
 
 
 def example(heading):
-    """The functions and the settings that the page shows under a heading, as a reader would copy them."""
+    """Return the functions and the settings that the page shows under a heading, as a reader would copy them."""
     section = PAGE.partition(f"\n### {heading}\n")[2].partition("\n##")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     shown = {}
@@ -211,7 +211,7 @@ def test_with_the_documented_example_a_launch_works(run, model):
     ("model", "error", "setting"),
     [("one name", "MissingDetails", "USER_DETAILS"), ("e-mail as the key", "NoPartnerID", "PARTNER_ID")],
 )
-def test_without_it_the_error_names_the_setting(run, model, error, setting):
+def test_without_the_example_the_error_names_the_setting(run, model, error, setting):
     result = run(model, "-c", LAUNCH)
     assert result.returncode == 1
     assert f"\n{error}: " in result.stderr

@@ -30,6 +30,8 @@ def fits(value: object, kind: Any) -> bool:
     """Return True if the value has the type of a setting's annotation; numbers must be positive."""
     if isinstance(kind, UnionType):
         return any(fits(value, option) for option in get_args(kind))
+    if get_origin(kind) is Callable:
+        return callable(value)
     if get_origin(kind) is Sequence:
         return isinstance(value, list | tuple) and all(fits(item, *get_args(kind)) for item in value)
     if kind is int:

@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
-from django_bi_integration.conf import NAMESPACE, Settings
+from django_bi_integration.conf import NAMESPACE, Function, Settings
 from django_bi_integration.operations.checks.base import PREFIX, configured, fits, valid
 
 DOTTED_PATHS = ("PARTNER_ID", "PARTNER_USER", "USER_DETAILS")
@@ -61,7 +61,13 @@ def check_types(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _description(kind: Any) -> str:
-    names = {int: "a whole number above zero", bool: "True or False", str: "text", Sequence[str]: "a list of text"}
+    names: dict[Any, str] = {
+        int: "a whole number above zero",
+        bool: "True or False",
+        str: "text",
+        Sequence[str]: "a list of text",
+        Function: "a function or its dotted path",
+    }
     return names.get(kind, "a list of text or of lists of text")
 
 
@@ -102,21 +108,21 @@ def check_return_url_origins(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_dotted_paths(**kwargs: Any) -> list[CheckMessage]:
-    """E010: settings that name a function name one that exists."""
+    """E010: a dotted path that names a function leads to one."""
     return [message for name in DOTTED_PATHS for message in _check_dotted_path(name, valid(name))]
 
 
-def _check_dotted_path(name: str, path: str) -> list[CheckMessage]:
+def _check_dotted_path(name: str, value: Function) -> list[CheckMessage]:
     try:
-        found, problem = import_string(path), "it is not a function"
+        found, problem = import_string(value) if isinstance(value, str) else value, "it is not a function"
     except ImportError as error:
         found, problem = None, str(error)
     if callable(found):
         return []
     return [
         Error(
-            f"{NAMESPACE}[{name!r}] is {path!r}, but {problem}.",
-            hint=f"Write the dotted path of a function, such as {getattr(Settings, name)!r}.",
+            f"{NAMESPACE}[{name!r}] is {value!r}, but {problem}.",
+            hint=f"Write a function or its dotted path, such as {getattr(Settings, name)!r}.",
             id=f"{PREFIX}.E010",
         )
     ]

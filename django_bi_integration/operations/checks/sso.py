@@ -14,7 +14,7 @@ from django_bi_integration.conf import NAMESPACE, Settings
 from django_bi_integration.exceptions import NoPartnerID
 from django_bi_integration.models import BigInterviewAccount
 from django_bi_integration.operations.checks.base import PREFIX, configured, valid
-from django_bi_integration.sso.destinations import leads_into_sign_on
+from django_bi_integration.sso.returns import leads_into_sign_on
 from django_bi_integration.users import DETAILS, LONGEST_ID, belongs_to_another, partner_id_of
 
 #: How many of the newest users the check of their ids reads.
@@ -25,6 +25,11 @@ def _text(name: str) -> str:
     """Return the setting's value if it is text; E003 reports any other."""
     value = configured().get(name)
     return value if isinstance(value, str) else str(getattr(Settings, name))
+
+
+def _is_default(name: str) -> bool:
+    default = getattr(Settings, name)
+    return bool(configured().get(name, default) == default)
 
 
 def check_return_page(**kwargs: Any) -> list[CheckMessage]:
@@ -62,7 +67,7 @@ def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> 
 
     Only a sample is read, and only if a command names the database and an account uses the ids.
     """
-    is_default = (_text("PARTNER_ID"), _text("PARTNER_USER")) == (Settings.PARTNER_ID, Settings.PARTNER_USER)
+    is_default = _is_default("PARTNER_ID") and _is_default("PARTNER_USER")
     if is_default or router.db_for_write(BigInterviewAccount) not in (databases or []):
         return []
     # The tables may not exist yet, and a function that raises is not this check's topic.
@@ -99,7 +104,7 @@ def check_user_details(**kwargs: Any) -> list[CheckMessage]:
     fields = {name: email_field if name == "email" else name for name in DETAILS}
     # A project's own model may also set the fields that it inherits to None.
     missing = [field for field in fields.values() if getattr(user_model, field, None) is None]
-    if not missing or _text("USER_DETAILS") != Settings.USER_DETAILS:
+    if not missing or not _is_default("USER_DETAILS"):
         return []
     return [
         Warning(
@@ -124,7 +129,7 @@ def check_primary_key(**kwargs: Any) -> list[CheckMessage]:
         and (key.max_length or 0) <= LONGEST_ID
     )
     is_text = isinstance(key, models.CharField | models.TextField) and not is_slug
-    is_default = _text("PARTNER_ID") == Settings.PARTNER_ID
+    is_default = _is_default("PARTNER_ID")
     # If the text consists of what Big Interview accepts, the project says so by naming the default in its settings.
     if not is_default or not (is_email or (is_text and "PARTNER_ID" not in configured())):
         return []

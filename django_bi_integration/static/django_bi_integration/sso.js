@@ -1,4 +1,4 @@
-// A double click on a link to Big Interview is one click: the second would spoil the first.
+// Ignore the second click of a double click on a link to Big Interview: it would start a second launch.
 "use strict";
 
 (() => {
@@ -16,7 +16,7 @@
     link.setAttribute("aria-busy", "true");
     setTimeout(() => link.removeAttribute("aria-busy"), PAUSE);
   });
-  // Back from Big Interview by the browser's own button, the page is as it was left.
+  // The browser's back button restores the page as it was left: enable the links again.
   addEventListener("pageshow", () => {
     for (const link of document.querySelectorAll("a[data-bi-sso]")) link.removeAttribute("aria-busy");
   });
