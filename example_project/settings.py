@@ -54,10 +54,11 @@ INSTALLED_APPS = [
     # Before the package whose pages it gives its own look.
     "example_project.portal",
     "django_bi_integration",
+    "demo",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "example_project.middleware.content_security_policy",
+    "example_project.portal.middleware.content_security_policy",
     # Serves the static files under gunicorn too, so that a trial needs no second server.
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from example_project.demo.views import play
+from demo.views import play
 
 urlpatterns = [
     path("bi/", include("django_bi_integration.urls")),

@@ -20,8 +20,8 @@ import pytest
 from playwright.sync_api import expect
 
 from django_bi_integration.partner_api.client import PartnerClient
-from example_project.fake_vendors import web
-from example_project.fake_vendors.site import Call, Site, running_site
+from fake_vendors import web
+from fake_vendors.site import Call, Site, running_site
 from tests.helpers.stack import ROOT, Program
 from tests.helpers.waiting import wait_until
 
@@ -761,7 +761,7 @@ FAINT_TEXTS = """() => {
 
 def test_it_can_be_started_from_a_shell(tmp_path):
     """To try single sign-on with, for anyone who has no account there."""
-    command = [sys.executable, "-m", "example_project.fake_vendors", "site", "--api-key", KEY, "--port", "0"]
+    command = [sys.executable, "-m", "fake_vendors", "site", "--api-key", KEY, "--port", "0"]
     program = Program("site", command, dict(os.environ), tmp_path / "log", lambda new: "Ctrl-C ends it" in new)
     program.start()
     try:

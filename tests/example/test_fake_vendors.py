@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS
-from example_project.fake_vendors import campaign, events
-from example_project.fake_vendors.__main__ import main
-from example_project.fake_vendors.http import TIMED_OUT, post
-from example_project.fake_vendors.vendors import big_interview, innovative_educators
+from fake_vendors import campaign, events
+from fake_vendors.__main__ import main
+from fake_vendors.http import TIMED_OUT, post
+from fake_vendors.vendors import big_interview, innovative_educators
 from tests.helpers.servers import free_port
 from tests.helpers.waiting import wait_until
 

@@ -8,10 +8,10 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-from example_project.fake_vendors.events import interview_object, iso
-from example_project.fake_vendors.members import Interview, Member, Members
-from example_project.fake_vendors.practice import TRACKS, Track
-from example_project.fake_vendors.web import Rejection, Request, Response, Route, find_route
+from fake_vendors.events import interview_object, iso
+from fake_vendors.members import Interview, Member, Members
+from fake_vendors.practice import TRACKS, Track
+from fake_vendors.web import Rejection, Request, Response, Route, find_route
 
 REQUIRED = ("first_name", "last_name", "email")
 LONGEST = 255

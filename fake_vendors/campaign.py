@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import count
 
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.vendors import Attempt, Vendor
+from fake_vendors.events import Event
+from fake_vendors.vendors import Attempt, Vendor
 
 
 @dataclass

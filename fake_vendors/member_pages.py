@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from example_project.fake_vendors.members import Interview, Member, Members, Session, TokenRejected
-from example_project.fake_vendors.practice import CHAPTERS, EXERCISES, TRACKS, Chapter
-from example_project.fake_vendors.rendering import (
+from fake_vendors.members import Interview, Member, Members, Session, TokenRejected
+from fake_vendors.practice import CHAPTERS, EXERCISES, TRACKS, Chapter
+from fake_vendors.rendering import (
     FOLDER,
     HEADERS,
     Html,
@@ -21,7 +21,7 @@ from example_project.fake_vendors.rendering import (
     page,
     track_panel,
 )
-from example_project.fake_vendors.web import Headers, Rejection, Request, Response, Route, find_route, redirect
+from fake_vendors.web import Headers, Rejection, Request, Response, Route, find_route, redirect
 
 FILES = {"site.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from demo.reckoning import Line, pending, reckon
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, WebhookRegistration
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS
-from example_project.demo.reckoning import Line, pending, reckon
-from example_project.fake_vendors import events
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.vendors import Attempt, Vendor, big_interview, innovative_educators
 from example_project.portal.students import ensure_students
+from fake_vendors import events
+from fake_vendors.events import Event
+from fake_vendors.vendors import Attempt, Vendor, big_interview, innovative_educators
 
 #: The key of Big Interview's documentation.
 KEY = "935d85189822bf96c28c4fa79d3d8f31"

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.member_pages import MemberPages
-from example_project.fake_vendors.members import Members
-from example_project.fake_vendors.partner_api import PartnerApi
-from example_project.fake_vendors.web import Request, Response, serving
+from fake_vendors.events import Event
+from fake_vendors.member_pages import MemberPages
+from fake_vendors.members import Members
+from fake_vendors.partner_api import PartnerApi
+from fake_vendors.web import Request, Response, serving
 
 Send = Callable[[Event], object]
 

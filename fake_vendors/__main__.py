@@ -1,4 +1,4 @@
-"""The fake vendors on the command line: ``python -m example_project.fake_vendors --help``."""
+"""The fake vendors on the command line: ``python -m fake_vendors --help``."""
 
 import math
 import sys
@@ -9,10 +9,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from example_project.fake_vendors import campaign, events
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.site import Site, running_site
-from example_project.fake_vendors.vendors import Attempt, Vendor, big_interview, innovative_educators
+from fake_vendors import campaign, events
+from fake_vendors.events import Event
+from fake_vendors.site import Site, running_site
+from fake_vendors.vendors import Attempt, Vendor, big_interview, innovative_educators
 
 INTERVIEW_EVENTS = ("interview.created", "interview.updated", "interview.deleted")
 #: What a shell answers for a program that was interrupted.
@@ -20,11 +20,11 @@ INTERRUPTED = 130
 
 EXAMPLES = """
 examples:
-  python -m example_project.fake_vendors big-interview --url http://127.0.0.1:8000/bi/webhooks/<id>/ --key KEY
-  python -m example_project.fake_vendors innovative-educators --url URL --source-address 127.0.0.2 --count 50
-  python -m example_project.fake_vendors big-interview --url URL --key KEY --time-scale 600   (10 min become 1 s)
+  python -m fake_vendors big-interview --url http://127.0.0.1:8000/bi/webhooks/<id>/ --key KEY
+  python -m fake_vendors innovative-educators --url URL --source-address 127.0.0.2 --count 50
+  python -m fake_vendors big-interview --url URL --key KEY --time-scale 600   (10 min become 1 s)
 
-  python -m example_project.fake_vendors site --api-key KEY --port 8001   (Partner API and pages, until Ctrl-C)
+  python -m fake_vendors site --api-key KEY --port 8001   (Partner API and pages, until Ctrl-C)
 
 The exit code is 0 only when every event was delivered, or when the site was ended by Ctrl-C.
 """
@@ -33,7 +33,7 @@ The exit code is 0 only when every event was delivered, or when the site was end
 def parser() -> ArgumentParser:
     """Of the whole command line."""
     made = ArgumentParser(
-        prog="python -m example_project.fake_vendors",
+        prog="python -m fake_vendors",
         description="Send webhooks as the vendors do, with their retries; or be the site that students log in to.",
         epilog=EXAMPLES,
         formatter_class=RawDescriptionHelpFormatter,

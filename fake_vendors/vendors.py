@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.http import post
+from fake_vendors.events import Event
+from fake_vendors.http import post
 
 
 @dataclass(frozen=True)

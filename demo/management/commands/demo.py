@@ -21,18 +21,18 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, connections
 from django.utils import timezone
 
+from demo import journey, story
+from demo.embedded import running_beat, running_worker
+from demo.reckoning import Line
+from demo.server import running_server, somebody_looks, take_port
+from demo.story import Played, Step
+from demo.views import play_again
 from django_bi_integration.models import ReceivedEvent
 from example_project.celery import app
-from example_project.demo import journey, story
-from example_project.demo.embedded import running_beat, running_worker
-from example_project.demo.reckoning import Line
-from example_project.demo.server import running_server, somebody_looks, take_port
-from example_project.demo.story import Played, Step
-from example_project.demo.views import play_again
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.site import Site, running_site
-from example_project.fake_vendors.vendors import Attempt
 from example_project.portal.students import ensure_students
+from fake_vendors.events import Event
+from fake_vendors.site import Site, running_site
+from fake_vendors.vendors import Attempt
 
 #: Known to all: the demo listens on this machine alone.
 USER = PASSWORD = "demo"  # noqa: S105

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from pathlib import Path
 from string import Template
 
-from example_project.fake_vendors.members import Interview, Session
-from example_project.fake_vendors.practice import Chapter, Exercise, Track
-from example_project.fake_vendors.web import Headers, Response
+from fake_vendors.members import Interview, Session
+from fake_vendors.practice import Chapter, Exercise, Track
+from fake_vendors.web import Headers, Response
 
 FOLDER = Path(__file__).with_name("pages")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 
-from example_project.fake_vendors import events
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.practice import Exercise
+from fake_vendors import events
+from fake_vendors.events import Event
+from fake_vendors.practice import Exercise
 
 #: "All tokens expire 48-hours after they are created."
 TOKEN_LIFE = timedelta(hours=48)
