@@ -1,4 +1,4 @@
-"""A Celery worker and its beat in threads of this process, on the broker in its memory."""
+"""A Celery worker and beat in threads of this process, for the broker in its memory."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from django.db import connections
 
 
 class Worker(WorkController):
-    """Tells when it takes tasks."""
+    """A worker whose event ``ready`` is set as soon as it accepts tasks."""
 
     def __init__(self, **options: Any) -> None:
         self.ready = threading.Event()
@@ -24,7 +24,7 @@ class Worker(WorkController):
 
 @contextmanager
 def running_worker(app: Celery) -> Iterator[Worker]:
-    """Run a worker for as long as the block takes; what is still queued then is thrown away."""
+    """Run a worker for the duration of the block, then discard the messages that are left."""
     worker = Worker(app=app, pool="solo", without_heartbeat=True, without_mingle=True, without_gossip=True)
 
     def run() -> None:
@@ -40,8 +40,8 @@ def running_worker(app: Celery) -> Iterator[Worker]:
             raise TimeoutError("The Celery worker did not start.")
         yield worker
     finally:
-        state.should_terminate = 0  # type: ignore[assignment]  # an exit code, or None while it runs
-        for _ in range(2):  # it still waits for a message twice, two seconds each, before it is gone
+        state.should_terminate = 0  # type: ignore[assignment]  # an exit code, or None if the worker is to go on
+        for _ in range(2):  # Before it stops, the worker waits twice for a message, two seconds each.
             app.control.broadcast("ping")
         thread.join(10)
         state.should_terminate = None
@@ -50,7 +50,7 @@ def running_worker(app: Celery) -> Iterator[Worker]:
 
 @contextmanager
 def running_beat(app: Celery) -> Iterator[None]:
-    """Run the schedule for as long as the block takes; it is kept in memory, so that no file is left."""
+    """Run the schedule for the duration of the block. It is kept in memory, so no file is left behind."""
     beat: Any = EmbeddedService(app, thread=True, scheduler_cls=Scheduler)
     beat.daemon = True
     beat.start()

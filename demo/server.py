@@ -1,4 +1,4 @@
-"""The portal's web server: Django's own, with a thread a request, for this machine alone."""
+"""The portal's web server: Django's development server, with a thread for each request, on this machine only."""
 
 import errno
 import threading
@@ -12,20 +12,20 @@ from django.core.wsgi import get_wsgi_application
 
 HOST = "127.0.0.1"
 
-#: Set once a page was asked for: somebody is looking.
-somebody_looks = threading.Event()
+#: Set with the first request for a page, when somebody has opened the portal.
+page_requested = threading.Event()
 
 
 class Handler(WSGIRequestHandler):
-    """Keeps requests out of the terminal, where the story is told."""
+    """Prints no requests, because the terminal shows the story."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parent's name
         if self.command == "GET":
-            somebody_looks.set()
+            page_requested.set()
 
 
 class Server(ThreadedWSGIServer):
-    """Has no words for a browser that went away in the middle of an answer."""
+    """Prints no error if a browser closes the connection during a response."""
 
     daemon_threads = True
 
@@ -37,24 +37,26 @@ class Server(ThreadedWSGIServer):
         pass
 
 
-def take_port(port: int) -> Server:
-    """A server that has ``port`` (0: a free one) and does not answer yet: requests wait for it.
+def bind(port: int) -> Server:
+    """Return a server on ``port`` (0: any free port) that does not respond yet; requests wait for it.
 
-    Raises CommandError where the port is taken, or not for everybody.
+    Raise CommandError if the port is in use or needs more rights.
     """
     try:
         return Server((HOST, port), Handler)
     except OSError as error:
         if error.errno == errno.EACCES:
-            raise CommandError(f"Port {port} is not for everybody. Choose another: make demo PORT=8000") from error
+            raise CommandError(
+                f"You have no permission to use port {port}. Choose another: make demo PORT=8000"
+            ) from error
         if error.errno != errno.EADDRINUSE:
             raise
-        raise CommandError(f"Port {port} is taken. Choose another: make demo PORT={port + 10}") from error
+        raise CommandError(f"Port {port} is in use. Choose another: make demo PORT={port + 10}") from error
 
 
 @contextmanager
 def running_server(server: Server) -> Iterator[None]:
-    """Serve the project for as long as the block takes."""
+    """Serve the project for the duration of the block."""
     server.set_app(get_wsgi_application())
     thread = threading.Thread(target=server.serve_forever, name="web server", daemon=True)
     thread.start()

@@ -1,29 +1,28 @@
-"""The story that the fake vendors play: what a term looks like from the webhooks' side, trouble included."""
+"""The story that the fake vendors play: webhooks of a few students, including duplicates, late events and forgeries."""
 
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from demo.reckoning import Line, pending, reckon
+from demo.students import ensure_students
+from demo.summary import Line, pending, summarize
 from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, WebhookRegistration
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS
-from example_project.portal.students import ensure_students
 from fake_vendors import events
 from fake_vendors.events import Event
 from fake_vendors.vendors import Attempt, Vendor, big_interview, innovative_educators
 
-#: The key of Big Interview's documentation.
+#: The webhook key in Big Interview's documentation.
 KEY = "935d85189822bf96c28c4fa79d3d8f31"
-#: The key to the fake Big Interview's Partner API.
+#: The API key of the fake Big Interview.
 API_KEY = "19633c68b4a75c2f7be52d5b1c1a6e0d"
-#: The fake Innovative Educators calls from an address of its own, so that the allowlist means something.
+#: The fake Innovative Educators sends from this address, so that the allowlist decides something.
 VENDOR_ADDRESS = "127.0.0.2"
-#: Ten minutes between two attempts become two seconds.
+#: Turns the ten minutes between two attempts into two seconds.
 TIME_SCALE = 300
 
-
-#: What is told of the events that members make at the fake Big Interview itself.
+#: What is printed about the events that members cause on the fake's own pages.
 MEMBER_TEXTS = {
     "interview.created": "a student starts an interview at Big Interview",
     "interview.updated": "a student finishes an interview at Big Interview",
@@ -33,27 +32,27 @@ MEMBER_TEXTS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One event on its way: what a person watches, who sends it, and whether it must be let in."""
+    """An event with its sender, the text that is printed about it, and whether it has to be rejected."""
 
     text: str
     vendor: Vendor
     event: Event
-    is_rejected: bool = False
+    is_forged: bool = False
 
 
 @dataclass
 class Played:
-    """What was sent so far, and how it was answered."""
+    """What has been sent so far, and the responses."""
 
     deliveries: list[str] = field(default_factory=list)
     accepted: int = 0
-    rejections: int = 0
+    forged: int = 0
     rejected: int = 0
     journeys: int = 0
 
     def add(self, step: Step, last: Attempt) -> None:
-        if step.is_rejected:
-            self.rejections += 1
+        if step.is_forged:
+            self.forged += 1
             self.rejected += not last.delivered
         else:
             self.deliveries.append(step.event.event_id)
@@ -63,14 +62,18 @@ class Played:
         return pending(self.deliveries)
 
     def lines(self) -> list[Line]:
-        return reckon(
-            self.deliveries, len(self.deliveries), self.accepted, self.rejections, self.rejected, self.journeys
+        return summarize(
+            self.deliveries,
+            accepted=self.accepted,
+            forged=self.forged,
+            rejected=self.rejected,
+            journeys=self.journeys,
         )
 
 
 @dataclass(frozen=True)
 class Senders:
-    """The fake vendors with their registrations, and two strangers."""
+    """The fake vendors, and two strangers who send forged events."""
 
     big_interview: Vendor
     innovative_educators: Vendor
@@ -79,7 +82,7 @@ class Senders:
 
 
 def prepare(site: str) -> Senders:
-    """Register both vendors, as an administrator would, and have their fakes call ``site``."""
+    """Register both vendors as an administrator would, and return fakes that post to ``site``."""
     account, _ = BigInterviewAccount.objects.get_or_create(subdomain="lanternfield")
     account.is_default = True
     account.set_api_key(API_KEY)
@@ -98,74 +101,72 @@ def prepare(site: str) -> Senders:
     return Senders(
         big_interview=big_interview(interviews_url, KEY, time_scale=TIME_SCALE),
         innovative_educators=innovative_educators(courses_url, source_address=VENDOR_ADDRESS, time_scale=TIME_SCALE),
-        # A stranger is rejected at each of the vendor's attempts: nobody wants to wait for all of them.
+        # Each attempt of a stranger is rejected, so the vendor's retries follow without a wait.
         wrong_key=big_interview(interviews_url, "0" * 32, time_scale=1e9),
         foreign_address=innovative_educators(courses_url, source_address="127.0.0.1", time_scale=1e9),
     )
 
 
 def steps(senders: Senders, now: datetime) -> Iterator[Step]:
-    """The story, with new ids each time it is told."""
-    sam, riley, jo, *_ = ensure_students()
-    interviews = senders.big_interview
+    """Yield the story. Each time it is played, its events have new ids."""
     number = int(now.timestamp() * 10) % 10_000_000
+    yield from _interviews(senders.big_interview, number, now)
+    yield from _course(senders.innovative_educators, now)
+    yield from _forgeries(senders, number + 3, now)
+
+
+def _interviews(vendor: Vendor, number: int, now: datetime) -> Iterator[Step]:
+    mara, tobias, amina, *_ = ensure_students()
 
     def at(minutes: int) -> datetime:
         return now + timedelta(minutes=minutes)
 
-    created = events.interview_created(number, sam.partner_id, at(-30), title="Top 10 Questions")
-    yield Step(f"{sam.name} starts a practice interview", interviews, created)
-    yield Step(
-        f"{sam.name} finishes it",
-        interviews,
-        events.interview_updated(number, sam.partner_id, at(-20), title="Top 10 Questions", completed=True),
-    )
-    started = events.interview_created(number + 1, riley.partner_id, at(-15), title="Teaching Assistant")
-    yield Step(f"{riley.name} starts one", interviews, started)
-    yield Step("Big Interview missed our answer and sends that again", interviews, started)
-    late = events.interview_updated(number + 2, jo.partner_id, at(-9), title="Nursing", completed=False)
-    yield Step(
-        f"{jo.name} finishes an interview",
-        interviews,
-        events.interview_updated(number + 2, jo.partner_id, at(-5), title="Nursing", completed=True),
-    )
-    yield Step("an older update of that interview arrives late", interviews, late)
-    yield Step(
-        f"{riley.name} deletes the interview", interviews, events.interview_deleted(number + 1, riley.partner_id)
-    )
-    yield Step(
-        f"{sam.name} completes a course",
-        senders.innovative_educators,
-        events.course_completed(sam.external_id, sam.email, "New Student Orientation", at(-1)),
-    )
-    yield Step(
-        "a stranger tries with a wrong key",
-        senders.wrong_key,
-        events.interview_created(number + 3, sam.partner_id, now, title="Forged"),
-        is_rejected=True,
-    )
-    yield Step(
-        "a stranger posts a completion from elsewhere",
-        senders.foreign_address,
-        events.course_completed(jo.external_id, jo.email, "Forged", now),
-        is_rejected=True,
-    )
+    created = events.interview_created(number, mara.partner_id, at(-30), title="Top 10 Questions")
+    yield Step(f"{mara.name} starts a practice interview", vendor, created)
+    finished = events.interview_updated(number, mara.partner_id, at(-20), title="Top 10 Questions", completed=True)
+    yield Step(f"{mara.name} finishes it", vendor, finished)
+    started = events.interview_created(number + 1, tobias.partner_id, at(-15), title="Teaching Assistant")
+    yield Step(f"{tobias.name} starts one", vendor, started)
+    yield Step("Big Interview missed the response and sends it again", vendor, started)
+    late = events.interview_updated(number + 2, amina.partner_id, at(-9), title="Nursing", completed=False)
+    newer = events.interview_updated(number + 2, amina.partner_id, at(-5), title="Nursing", completed=True)
+    yield Step(f"{amina.name} finishes an interview", vendor, newer)
+    yield Step("an older update of that interview arrives late", vendor, late)
+    deleted = events.interview_deleted(number + 1, tobias.partner_id)
+    yield Step(f"{tobias.name} deletes the interview", vendor, deleted)
 
 
-def play(senders: Senders, tell: Callable[[Step, list[Attempt]], None], stop: threading.Event, pause: float) -> Played:
-    """Play the story, ``pause`` seconds between two events, until it ends or ``stop`` is set."""
+def _course(vendor: Vendor, now: datetime) -> Iterator[Step]:
+    mara, *_ = ensure_students()
+    minute_ago = now - timedelta(minutes=1)
+    completed = events.course_completed(mara.external_id, mara.email, "New Student Orientation", minute_ago)
+    yield Step(f"{mara.name} completes a course", vendor, completed)
+
+
+def _forgeries(senders: Senders, number: int, now: datetime) -> Iterator[Step]:
+    mara, _, amina, *_ = ensure_students()
+    interview = events.interview_created(number, mara.partner_id, now, title="Forged")
+    yield Step("a stranger tries a wrong key", senders.wrong_key, interview, is_forged=True)
+    course = events.course_completed(amina.external_id, amina.email, "Forged", now)
+    yield Step("a stranger posts a completion from elsewhere", senders.foreign_address, course, is_forged=True)
+
+
+def play(
+    senders: Senders, report: Callable[[Step, list[Attempt]], None], stop: threading.Event, pause: float
+) -> Played:
+    """Play the story, with ``pause`` seconds between two events, until it ends or ``stop`` is set."""
     played = Played()
     for step in steps(senders, datetime.now(UTC)):
         attempts = step.vendor.send(step.event, stop)
         if stop.is_set():
             break
         played.add(step, attempts[-1])
-        tell(step, attempts)
+        report(step, attempts)
         if stop.wait(pause):
             break
     return played
 
 
 def stored(event: Event) -> ReceivedEvent | None:
-    """The row of an event that was sent."""
+    """Return the row of an event that was sent, or None."""
     return ReceivedEvent.objects.with_vendor_event_id(event.event_id).first()

@@ -1,4 +1,4 @@
-"""The fake vendors on the command line: ``python -m fake_vendors --help``."""
+"""The command line of the fake vendors: ``python -m fake_vendors --help``."""
 
 import math
 import sys
@@ -15,68 +15,86 @@ from fake_vendors.site import Site, running_site
 from fake_vendors.vendors import Attempt, Vendor, big_interview, innovative_educators
 
 INTERVIEW_EVENTS = ("interview.created", "interview.updated", "interview.deleted")
-#: What a shell answers for a program that was interrupted.
+#: The exit code of a program that was interrupted by Ctrl-C.
 INTERRUPTED = 130
 
+DESCRIPTION = """\
+Send webhooks as the vendors do, with their retries, or serve a Big Interview that students can sign in to.
+"""
 EXAMPLES = """
-examples:
+To receive webhooks, a project needs a registration, for example
+  python manage.py bi_register --vendor big_interview --name Test --key KEY
+which prints its path. Then:
+
   python -m fake_vendors big-interview --url http://127.0.0.1:8000/bi/webhooks/<id>/ --key KEY
   python -m fake_vendors innovative-educators --url URL --source-address 127.0.0.2 --count 50
-  python -m fake_vendors big-interview --url URL --key KEY --time-scale 600   (10 min become 1 s)
+  python -m fake_vendors big-interview --url URL --key KEY --time-scale 600   (10 minutes take 1 second)
 
-  python -m fake_vendors site --api-key KEY --port 8001   (Partner API and pages, until Ctrl-C)
+For single sign-on, start the site and follow what it prints:
 
-The exit code is 0 only when every event was delivered, or when the site was ended by Ctrl-C.
+  python -m fake_vendors site --api-key API_KEY
+  python -m fake_vendors site --api-key API_KEY --url URL --key KEY   (also sends what members do as webhooks)
+
+The exit code is 0 if every event was delivered, or if the site was stopped by Ctrl-C.
 """
 
 
 def parser() -> ArgumentParser:
-    """Of the whole command line."""
+    """Return the parser of the command line."""
     made = ArgumentParser(
         prog="python -m fake_vendors",
-        description="Send webhooks as the vendors do, with their retries; or be the site that students log in to.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    vendors = made.add_subparsers(dest="vendor", required=True)
-    interviews = vendors.add_parser("big-interview", help="interviews that are created, updated or deleted")
-    interviews.add_argument("--key", type=_key, required=True, help="the verification key, sent bare in Authorization")
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    interviews = commands.add_parser("big-interview", help="send events about interviews, as Big Interview")
+    interviews.add_argument("--key", type=_key, required=True, help="the webhook key of the registration")
     interviews.add_argument(
-        "--event", choices=INTERVIEW_EVENTS, default=INTERVIEW_EVENTS[0], help="which one (default: %(default)s)"
+        "--event", choices=INTERVIEW_EVENTS, default=INTERVIEW_EVENTS[0], help="the event type (default: %(default)s)"
     )
-    courses = vendors.add_parser("innovative-educators", help="courses that are completed")
-    courses.add_argument("--source-address", help="the address of this machine to call from")
-    site = vendors.add_parser("site", help="Big Interview's Partner API, single sign-on and pages, on this machine")
-    site.add_argument("--api-key", type=_key, required=True, help="the key that the Partner API takes")
-    site.add_argument("--port", type=_port, default=8001, help="0 takes a free one (default: %(default)s)")
-    site.add_argument("--url", type=_url, help="where interviews made there are posted to: a registration's whole URL")
-    site.add_argument("--key", type=_key, default="", help="the verification key of that registration")
-    for vendor in (interviews, courses):
-        vendor.add_argument("--url", type=_url, required=True, help="the whole URL of a registration")
-        vendor.add_argument("--count", type=_natural, default=1, help="how many events (default: %(default)s)")
-        vendor.add_argument("--time-scale", type=_scale, default=1.0, help="divides the waits between retries")
-        vendor.add_argument("--threads", type=_natural, default=8, help="how many at a time (default: %(default)s)")
+    courses = commands.add_parser("innovative-educators", help="send completed courses, as Innovative Educators")
+    courses.add_argument("--source-address", help="the address of this machine to send from")
+    for sender in (interviews, courses):
+        _add_delivery_arguments(sender)
+    _add_site_arguments(commands.add_parser("site", help="serve Big Interview's Partner API, sign-on and pages"))
     return made
 
 
+def _add_delivery_arguments(sender: ArgumentParser) -> None:
+    sender.add_argument("--url", type=_url, required=True, help="the URL of the registration")
+    sender.add_argument("--count", type=_natural, default=1, help="how many events to send (default: %(default)s)")
+    sender.add_argument("--time-scale", type=_scale, default=1.0, help="divide the waits between retries by this")
+    sender.add_argument("--threads", type=_natural, default=8, help="how many to send at once (default: %(default)s)")
+
+
+def _add_site_arguments(site: ArgumentParser) -> None:
+    site.add_argument("--api-key", type=_key, required=True, help="the key that the Partner API accepts")
+    site.add_argument("--port", type=_port, default=8001, help="0: any free port (default: %(default)s)")
+    site.add_argument("--url", type=_url, help="the URL of a registration that gets what members do as webhooks")
+    site.add_argument("--key", type=_key, default="", help="the webhook key of that registration")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Send what the arguments ask for, and return the exit code."""
+    """Run the command in ``arguments`` and return the exit code."""
     options = parser().parse_args(arguments)
-    if options.vendor == "site":
-        return _serve(options)
+    return _serve(options) if options.command == "site" else _send(options)
+
+
+def _send(options: Namespace) -> int:
     vendor = _vendor(options)
     log = campaign.Log()
 
-    def tell(attempt: Attempt) -> None:
+    def report(attempt: Attempt) -> None:
         log.add(attempt)
-        answer = attempt.status or attempt.error
-        print(f"{attempt.event_id}  attempt {attempt.number}  {answer}  {attempt.seconds * 1000:.0f} ms", flush=True)
+        outcome = attempt.status or attempt.error
+        print(f"{attempt.event_id}  attempt {attempt.number}  {outcome}  {attempt.seconds * 1000:.0f} ms", flush=True)
 
     try:
         campaign.run(
             [(vendor, _event(options, number)) for number in range(options.count)],
             threads=options.threads,
-            on_attempt=tell,
+            on_attempt=report,
         )
     except KeyboardInterrupt:
         print(f"Interrupted. Until then: {log.summary()}")
@@ -91,25 +109,45 @@ def _serve(options: Namespace) -> int:
     site = Site(api_key=options.api_key, send=(lambda event: vendor.send(event, stop)) if vendor else None)
     try:
         with running_site(site, options.port) as url:
-            print(f"A fake Big Interview is at {url}; Ctrl-C ends it.", flush=True)
+            print(_instructions(url, options.url), flush=True)
             with suppress(KeyboardInterrupt):
                 stop.wait()
             stop.set()
     except OSError as error:
-        print(f"Port {options.port} cannot be had: {error.strerror}. Choose another with --port.", file=sys.stderr)
+        print(f"Port {options.port} is not available: {error.strerror}. Choose another with --port.", file=sys.stderr)
         return 1
     return 0
 
 
+def _instructions(url: str, webhooks_url: str | None) -> str:
+    webhooks = f"to {webhooks_url}" if webhooks_url else "none; restart with --url and --key of a registration"
+    return f"""\
+A fake Big Interview is running at {url}
+
+  Partner API      {url}/api/users/
+  Single sign-on   {url}/sso/login
+  Member pages     {url}/members/dashboard
+  Webhooks         {webhooks}
+
+To point a project at it:
+
+  1. Set BI_INTEGRATION["BASE_URL"] = "{url}" (in the example project: BI_BASE_URL={url}).
+  2. In the admin, add a Big Interview account with any subdomain and the API key that you started this with.
+  3. Follow a single sign-on link of the project as a user who has a first name, a last name and an e-mail address.
+
+Press Ctrl-C to stop. The site keeps nothing.
+"""
+
+
 def _vendor(options: Namespace) -> Vendor:
-    if options.vendor == "big-interview":
+    if options.command == "big-interview":
         return big_interview(options.url, options.key, time_scale=options.time_scale)
     return innovative_educators(options.url, source_address=options.source_address, time_scale=options.time_scale)
 
 
 def _event(options: Namespace, number: int) -> Event:
     now = datetime.now(UTC)
-    if options.vendor == "innovative-educators":
+    if options.command == "innovative-educators":
         return events.course_completed(f"{number:09}", f"student-{number}@example.edu", "New Student Orientation", now)
     interview_id, partner_id, title = 95607 + number, f"student-{number}", "Top 10 Questions"
     match options.event:
@@ -124,17 +162,17 @@ def _event(options: Namespace, number: int) -> Event:
 def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
-        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_absolute = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        whole = False
-    if not whole or not _is_plain(text) or " " in text:
-        raise ArgumentTypeError(f"{text!r} is not a whole URL, such as http://127.0.0.1:8000/bi/webhooks/<id>/")
+        is_absolute = False
+    if not is_absolute or not _is_plain(text) or " " in text:
+        raise ArgumentTypeError(f"{text!r} is not an absolute URL, such as http://127.0.0.1:8000/bi/webhooks/<id>/")
     return text
 
 
 def _key(text: str) -> str:
     if not _is_plain(text):
-        raise ArgumentTypeError("a header cannot carry this key: it has characters other than printable ASCII")
+        raise ArgumentTypeError("a header cannot contain this key: it has characters other than printable ASCII")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Many events at once: each delivered and retried on its own schedule, all of it kept in a log."""
+"""Send many events at once, each with its own retries, and log every attempt."""
 
 import heapq
 import threading
@@ -14,36 +14,35 @@ from fake_vendors.vendors import Attempt, Vendor
 
 @dataclass
 class Log:
-    """Every attempt that was made, by event id."""
+    """Every attempt, by event id."""
 
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
 
     def add(self, attempt: Attempt) -> None:
-        """Keep one more attempt."""
         self.attempts.setdefault(attempt.event_id, []).append(attempt)
 
     @property
     def acknowledged(self) -> set[str]:
-        """The events that the vendor takes for delivered."""
+        """The ids of the events that the vendor counts as delivered."""
         return {event_id for event_id, made in self.attempts.items() if any(attempt.delivered for attempt in made)}
 
     @property
     def given_up(self) -> set[str]:
-        """The events that were sent and never acknowledged."""
+        """The ids of the events that were sent and never acknowledged."""
         return set(self.attempts) - self.acknowledged
 
     def statuses(self) -> dict[int | None, int]:
-        """How often each status was answered; None stands for no answer."""
-        counted: dict[int | None, int] = {}
+        """Count the responses by status; None counts the attempts without a response."""
+        counts: dict[int | None, int] = {}
         for made in self.attempts.values():
             for attempt in made:
-                counted[attempt.status] = counted.get(attempt.status, 0) + 1
-        return counted
+                counts[attempt.status] = counts.get(attempt.status, 0) + 1
+        return counts
 
     def summary(self) -> str:
-        """One line: how many events were delivered, and what was answered how often."""
-        answers = ", ".join(f"{status or 'none'}: {times}" for status, times in self.statuses().items())
-        return f"{len(self.acknowledged)} of {len(self.attempts)} delivered; answers: {answers or '-'}"
+        """Return one line: how many events were delivered, and how often each status was returned."""
+        responses = ", ".join(f"{status or 'none'}: {number}" for status, number in self.statuses().items())
+        return f"{len(self.acknowledged)} of {len(self.attempts)} delivered; responses: {responses or '-'}"
 
 
 def run(
@@ -53,33 +52,53 @@ def run(
     stop: threading.Event | None = None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Log:
-    """Send all, ``threads`` at a time and in the order given; a retry holds up nobody while it waits.
+    """Send all events in the given order, up to ``threads`` at a time. An event that waits for a retry uses no thread.
 
-    ``on_attempt`` is called after each attempt, always in the calling thread. Once ``stop`` is set nothing more is
-    sent; the attempts under way end by themselves, within the vendor's patience.
+    ``on_attempt`` is called after each attempt, always in the calling thread. Once ``stop`` is set, nothing more is
+    sent; attempts in progress finish within the vendor's timeout.
     """
-    stop = stop or threading.Event()
-    log = Log()
-    order = count()
-    due = [(0.0, next(order), vendor, event, 1) for vendor, event in deliveries]
-    under_way: dict[Future[Attempt], tuple[Vendor, Event]] = {}
     with ThreadPoolExecutor(threads) as pool:
-        while due or under_way:
-            if stop.is_set():
-                due.clear()  # Not what is under way: the log must know whatever an endpoint may have seen.
-            while due and len(under_way) < threads and due[0][0] <= time.monotonic():
-                _, _, vendor, event, number = heapq.heappop(due)
-                under_way[pool.submit(vendor.attempt, event, number)] = vendor, event
-            pause = max(0.0, due[0][0] - time.monotonic()) if due else None
-            if not under_way:
-                stop.wait(pause)
-                continue
-            full = len(under_way) >= threads
-            for future in wait(under_way, timeout=None if full else pause, return_when=FIRST_COMPLETED).done:
-                (vendor, event), attempt = under_way.pop(future), future.result()
-                log.add(attempt)
-                on_attempt(attempt)
-                if (seconds := vendor.wait_after(attempt)) is not None:
-                    again = time.monotonic() + seconds
-                    heapq.heappush(due, (again, next(order), vendor, event, attempt.number + 1))
-    return log
+        campaign = _Campaign(pool, threads, stop or threading.Event(), on_attempt)
+        for vendor, event in deliveries:
+            campaign.schedule(0.0, vendor, event, number=1)
+        return campaign.run()
+
+
+class _Campaign:
+    def __init__(
+        self, pool: ThreadPoolExecutor, threads: int, stop: threading.Event, on_attempt: Callable[[Attempt], None]
+    ) -> None:
+        self.pool, self.threads, self.stop, self.on_attempt = pool, threads, stop, on_attempt
+        self.log = Log()
+        self.order = count()
+        self.due: list[tuple[float, int, Vendor, Event, int]] = []
+        self.in_progress: dict[Future[Attempt], tuple[Vendor, Event]] = {}
+
+    def schedule(self, at: float, vendor: Vendor, event: Event, number: int) -> None:
+        heapq.heappush(self.due, (at, next(self.order), vendor, event, number))
+
+    def run(self) -> Log:
+        while self.due or self.in_progress:
+            if self.stop.is_set():
+                self.due.clear()  # Attempts in progress stay: the log must have all that an endpoint may have received.
+            self._start_attempts()
+            pause = max(0.0, self.due[0][0] - time.monotonic()) if self.due else None
+            if self.in_progress:
+                is_full = len(self.in_progress) >= self.threads
+                self._collect_attempts(timeout=None if is_full else pause)
+            else:
+                self.stop.wait(pause)
+        return self.log
+
+    def _start_attempts(self) -> None:
+        while self.due and len(self.in_progress) < self.threads and self.due[0][0] <= time.monotonic():
+            _, _, vendor, event, number = heapq.heappop(self.due)
+            self.in_progress[self.pool.submit(vendor.attempt, event, number)] = vendor, event
+
+    def _collect_attempts(self, timeout: float | None) -> None:
+        for future in wait(self.in_progress, timeout=timeout, return_when=FIRST_COMPLETED).done:
+            (vendor, event), attempt = self.in_progress.pop(future), future.result()
+            self.log.add(attempt)
+            self.on_attempt(attempt)
+            if (seconds := vendor.wait_after(attempt)) is not None:
+                self.schedule(time.monotonic() + seconds, vendor, event, attempt.number + 1)

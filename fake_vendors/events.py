@@ -1,4 +1,4 @@
-"""The events that the vendors send, in their documented shape."""
+"""The events that the vendors send, in the documented shape."""
 
 import json
 import time
@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-#: Big Interview's own samples of an event id are digits. Counting on from a clock that runs faster than events can be
-#: made keeps them unique over runs, too.
+#: Event ids are digits, as in Big Interview's samples. The counter starts at a clock that is faster than events can be
+#: made, so ids are unique across runs.
 _numbers = count(time.time_ns() // 1000)
 
-#: The exercise of Big Interview's own samples, "Top 10 Questions": what a retake starts again.
+#: The exercise in Big Interview's samples, "Top 10 Questions". A retake starts it again.
 EXERCISE = 52
 
 COMPANY = "3aabdfb8-3891-5011-ad35-8e2351c5fdaf"
@@ -20,7 +20,7 @@ COMPANY = "3aabdfb8-3891-5011-ad35-8e2351c5fdaf"
 
 @dataclass(frozen=True)
 class Event:
-    """One event, ready to be posted."""
+    """One event, ready to be sent."""
 
     event_id: str
     name: str
@@ -36,7 +36,7 @@ def interview_created(
     exercise: int = EXERCISE,
     event_id: str | None = None,
 ) -> Event:
-    """A new interview, not completed yet; without an ``event_id`` it gets one of its own, as all events here do."""
+    """Return the event of a new interview. As in all functions here, a missing ``event_id`` becomes a unique one."""
     interview = interview_object(interview_id, title, completed=False, created_at=at, updated_at=at, exercise=exercise)
     return _big_interview("interview.created", interview_id, partner_id, interview, event_id)
 
@@ -52,7 +52,7 @@ def interview_updated(
     exercise: int = EXERCISE,
     event_id: str | None = None,
 ) -> Event:
-    """An interview that changed ``at`` this time, and was created then, too, if nothing else is said."""
+    """Return the event of an interview that changed ``at`` this time; ``created_at`` defaults to the same time."""
     interview = interview_object(
         interview_id, title, completed=completed, created_at=created_at or at, updated_at=at, exercise=exercise
     )
@@ -60,7 +60,7 @@ def interview_updated(
 
 
 def interview_deleted(interview_id: int, partner_id: str | None, *, event_id: str | None = None) -> Event:
-    """A delete has no object: its type is "None" and the field null ("The webhook object")."""
+    """Return the event of a deletion, which has no object: type "None", value null ("The webhook object")."""
     return _big_interview("interview.deleted", interview_id, partner_id, None, event_id)
 
 
@@ -73,7 +73,7 @@ def interview_object(
     updated_at: datetime,
     exercise: int = EXERCISE,
 ) -> dict[str, Any]:
-    """An interview as webhooks carry it ("The webhook object"), with a link to take the same ``exercise`` again."""
+    """Return an interview as in a webhook ("The webhook object"), with a link that starts the ``exercise`` again."""
     return {
         "id": interview_id,
         "title": title,
@@ -92,7 +92,7 @@ def interview_object(
 def course_completed(
     external_id: str | None, email: str, title: str, at: datetime, *, event_id: str | None = None
 ) -> Event:
-    """A completion with the fields of the "Sample Payload"; its ids are UUIDs of version 5, as there."""
+    """Return a completion with the fields of the "Sample Payload", whose ids are UUIDs of version 5."""
     event_id = event_id or str(uuid.uuid5(uuid.NAMESPACE_URL, f"completion {next(_numbers)}"))
     document = {
         "id": event_id,
@@ -121,7 +121,7 @@ def course_completed(
 
 
 def iso(moment: datetime) -> str:
-    """UTC with milliseconds and a Z, as both vendors write times."""
+    """Format a time as both vendors do: UTC, with milliseconds and a Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""One POST, over a connection of its own, within a total time."""
+"""One POST, over a new connection, within a total time."""
 
 import socket
 import threading
@@ -7,14 +7,14 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-TIMED_OUT = "no answer in time"
+TIMED_OUT = "no response in time"
 
 
 class _Connection(HTTPConnection):
-    """A connection that another thread can cut off at any time."""
+    """A connection that another thread can shut down at any time."""
 
     overdue = False
-    #: The line itself: http.client lets go of its socket to agree on TLS, and for an answer that ends by closing.
+    #: A duplicate, because http.client detaches its socket for TLS, and for a response that ends with the connection.
     line: socket.socket | None = None
 
     def connect(self) -> None:
@@ -23,10 +23,10 @@ class _Connection(HTTPConnection):
         if self.overdue:
             raise TimeoutError
 
-    def cut_off(self) -> None:
+    def shut_down(self) -> None:
         self.overdue = True
         if self.line is not None:
-            with suppress(OSError):  # The other side may have hung up already.
+            with suppress(OSError):  # The other side may have disconnected already.
                 self.line.shutdown(socket.SHUT_RDWR)
 
     def close_line(self) -> None:
@@ -36,31 +36,26 @@ class _Connection(HTTPConnection):
 
 
 class _SecureConnection(HTTPSConnection, _Connection):
-    """The same under TLS: HTTPSConnection agrees on TLS after _Connection has connected."""
+    """The same with TLS: HTTPSConnection starts the handshake after _Connection has connected."""
 
 
 def post(
-    url: str, body: bytes, headers: Mapping[str, str], *, patience: float, source_address: str | None = None
+    url: str, body: bytes, headers: Mapping[str, str], *, timeout: float, source_address: str | None = None
 ) -> int | str:
-    """POST ``body`` and return the status, or in words why there is none. Redirects are not followed.
+    """POST ``body`` and return the status, or the reason why there is none. Redirects are not followed.
 
-    ``patience`` is in seconds, for the whole exchange: an answer that drips in does not prolong it. ``headers`` are
-    sent in their order; a Content-Length among them only says where the real one belongs.
+    ``timeout`` is in seconds and covers the whole exchange, so a response that arrives byte by byte does not extend it.
+    ``headers`` are sent in their order; a Content-Length among them only marks the position of the real one.
     """
     parts = urlsplit(url)
     connect = _SecureConnection if parts.scheme == "https" else _Connection
     source = (source_address, 0) if source_address else None
-    connection = connect(parts.netloc, timeout=patience, source_address=source)
-    timer = threading.Timer(patience, connection.cut_off)
+    connection = connect(parts.netloc, timeout=timeout, source_address=source)
+    timer = threading.Timer(timeout, connection.shut_down)
     timer.daemon = True
     timer.start()
     try:
-        path = parts.path + (f"?{parts.query}" if parts.query else "")
-        # By hand, because request() would add an Accept-Encoding of its own before the vendor's.
-        connection.putrequest("POST", path or "/", skip_accept_encoding=True)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            connection.putheader(name, value)
-        connection.endheaders(body)
+        _send(connection, parts.path + (f"?{parts.query}" if parts.query else ""), body, headers)
         with connection.getresponse() as response:
             response.read()
         return TIMED_OUT if connection.overdue else response.status
@@ -70,5 +65,13 @@ def post(
         return TIMED_OUT if connection.overdue else str(error) or type(error).__name__
     finally:
         timer.cancel()
-        timer.join()  # So that it never cuts off a line that has been closed.
+        timer.join()  # The timer must not shut down a line after it was closed.
         connection.close_line()
+
+
+def _send(connection: HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+    # Not with request(), which would add an Accept-Encoding before the vendor's headers.
+    connection.putrequest("POST", path or "/", skip_accept_encoding=True)
+    for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders(body)

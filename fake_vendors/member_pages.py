@@ -1,4 +1,4 @@
-"""The pages of the fake Big Interview: single sign-on, and what a member sees and does once signed in."""
+"""The pages of the fake Big Interview: single sign-on, and what a signed-in member sees and does."""
 
 import re
 from dataclasses import dataclass
@@ -25,22 +25,22 @@ from fake_vendors.web import Headers, Rejection, Request, Response, Route, find_
 
 FILES = {"site.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
-#: All ports of a machine share their cookies, so the name has to be nobody else's.
+#: All ports of a machine share their cookies, so the name has to be unique.
 COOKIE = "fake_big_interview"
 DASHBOARD = "/members/dashboard"
 
 HEADLINES = {
-    HTTPStatus.BAD_REQUEST: "That request makes no sense here",
-    HTTPStatus.FORBIDDEN: "You cannot come in this way",
-    HTTPStatus.NOT_FOUND: "Nothing to see here",
-    HTTPStatus.METHOD_NOT_ALLOWED: "That is not what this address is for",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "That is too much at once",
+    HTTPStatus.BAD_REQUEST: "This request is not valid",
+    HTTPStatus.FORBIDDEN: "Access denied",
+    HTTPStatus.NOT_FOUND: "Page not found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address cannot do that",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "This request is too large",
 }
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One request, and the session that it comes with, if any."""
+    """A request and its session, if it has one."""
 
     request: Request
     members: Members
@@ -48,24 +48,22 @@ class Visit:
 
     @property
     def member(self) -> Member:
-        """Who is signed in; nobody is a Rejection."""
+        """The member who is signed in. Raises Rejection if nobody is."""
         if self.session is None:
-            raise Rejection(
-                HTTPStatus.FORBIDDEN, "You are not signed in. The way in is on your career centre's portal."
-            )
+            raise Rejection(HTTPStatus.FORBIDDEN, "You are not signed in. Use the link on your career centre's portal.")
         return self.session.member
 
     def interview(self, interview_id: str) -> Interview:
-        """The member's own interview; any other is a Rejection."""
+        """Return the member's interview with this id. Raise Rejection if they have no such interview."""
         if interview := self.members.interview(self.member, int(interview_id)):
             return interview
-        raise Rejection(HTTPStatus.NOT_FOUND, "You have no such interview. Perhaps it was deleted.")
+        raise Rejection(HTTPStatus.NOT_FOUND, "You have no such interview. It may have been deleted.")
 
     def chapter(self) -> Chapter:
-        """The chapter that the query names; any other is a Rejection."""
+        """Return the chapter in the query. Raise Rejection if there is no such chapter."""
         number = self.request.parameter("chapter")
         if not re.fullmatch(_NUMBER, number):
-            raise Rejection(HTTPStatus.BAD_REQUEST, "A chapter has a number, as in /members/curriculum?chapter=6.")
+            raise Rejection(HTTPStatus.BAD_REQUEST, "A chapter is a number, as in /members/curriculum?chapter=6.")
         if chapter := CHAPTERS.get(int(number)):
             return chapter
         raise Rejection(HTTPStatus.NOT_FOUND, f"There is no chapter {number}.")
@@ -73,12 +71,12 @@ class Visit:
 
 @dataclass(frozen=True)
 class MemberPages:
-    """Answers browsers."""
+    """Responds to browsers."""
 
     members: Members
 
-    def answer(self, request: Request) -> Response:
-        """The answer, as a page whatever it is."""
+    def respond(self, request: Request) -> Response:
+        """Return the response, which is a page even if the request is rejected."""
         visit = Visit(request, self.members, self.members.session(request.cookie(COOKIE)))
         try:
             if request.rejection:
@@ -92,24 +90,22 @@ class MemberPages:
 
 
 def log_in(visit: Visit) -> Response:
-    """Use up a token of the Partner API, and go where the portal wanted."""
+    """Use a token of the Partner API, and redirect to the path that the portal asked for."""
     token, sent_to, return_url = (visit.request.parameter(name) for name in ("token", "redirect_to", "return_url"))
     sent_to = sent_to or DASHBOARD
     if not _is_own_path(sent_to):
-        raise Rejection(
-            HTTPStatus.BAD_REQUEST, "redirect_to has to be a path of this site, such as /members/dashboard."
-        )
+        raise Rejection(HTTPStatus.BAD_REQUEST, "redirect_to must be a path of this site, such as /members/dashboard.")
     if return_url and not _is_web_address(return_url):
-        raise Rejection(HTTPStatus.BAD_REQUEST, "return_url has to be a whole address that begins with http or https.")
+        raise Rejection(HTTPStatus.BAD_REQUEST, "return_url must be an absolute URL that begins with http or https.")
     try:
         session = visit.members.log_in(token, sent_to, return_url)
     except TokenRejected as rejected:
-        raise Rejection(HTTPStatus.FORBIDDEN, f"{rejected} Go back to your portal and start again there.") from rejected
+        raise Rejection(HTTPStatus.FORBIDDEN, f"{rejected} Go back to your portal and start again.") from rejected
     return redirect(sent_to, (("Set-Cookie", f"{COOKIE}={session.id}; Path=/; HttpOnly; SameSite=Lax"), *HEADERS))
 
 
 def log_out(visit: Visit) -> Response:
-    """Go back to where the portal wanted, or to the first page."""
+    """Log out, and redirect to the URL that the portal asked for, or to the first page."""
     if visit.session is None:
         return redirect("/", HEADERS)
     visit.members.log_out(visit.session)
@@ -118,13 +114,13 @@ def log_out(visit: Visit) -> Response:
 
 
 def front(visit: Visit) -> Response:
-    """The first page, for everybody."""
+    """The first page, open to everybody."""
     way_in = fill("front_member" if visit.session else "front_guest")
     return _page(visit, "Practise before it counts", fill("front", way_in=way_in))
 
 
 def dashboard(visit: Visit) -> Response:
-    """A member's interviews and tracks, and what they can start."""
+    """A member's interviews and tracks, and the form that starts an interview."""
     member = visit.member
     interviews = visit.members.interviews(member)
     rows = joined(interview_row(interview) for interview in interviews)
@@ -162,18 +158,18 @@ def finish_chapter(visit: Visit) -> Response:
 
 
 def start(visit: Visit) -> Response:
-    """Begin an interview with the exercise that was chosen."""
-    unknown = Rejection(HTTPStatus.BAD_REQUEST, "Choose one of the interviews that the dashboard offers.")
+    """Start an interview with the chosen exercise."""
+    unknown = Rejection(HTTPStatus.BAD_REQUEST, "Choose one of the exercises on the dashboard.")
     return _start(visit, visit.request.form().get("exercise", ""), unknown)
 
 
 def retake(visit: Visit, number: str) -> Response:
-    """Begin an interview with the same questions, at once: "This means a new interview will be created"."""
-    return _start(visit, number, Rejection(HTTPStatus.NOT_FOUND, "There is no interview with these questions."))
+    """Start an interview with the same questions: "This means a new interview will be created"."""
+    return _start(visit, number, Rejection(HTTPStatus.NOT_FOUND, "There is no such exercise."))
 
 
 def interview(visit: Visit, interview_id: str) -> Response:
-    """The room in which an interview takes place."""
+    """An interview with its questions."""
     found = visit.interview(interview_id)
     questions = joined(fill("question", question=question) for question in found.exercise.questions)
     content = fill("interview", **interview_facts(found), questions=questions, finish=finish_form(found))
@@ -181,7 +177,7 @@ def interview(visit: Visit, interview_id: str) -> Response:
 
 
 def review(visit: Visit, interview_id: str) -> Response:
-    """What there is to see of an interview, completed or in progress."""
+    """The review of an interview, which may be in progress."""
     found = visit.interview(interview_id)
     answer = fill("answer_given" if found.completed else "answer_open")
     answers = joined(fill("answer", question=question, answer=answer) for question in found.exercise.questions)
@@ -236,13 +232,13 @@ def _start(visit: Visit, number: str, unknown: Rejection) -> Response:
 
 
 def _check_origin(request: Request) -> None:
-    """SameSite alone does not do: to a browser, all ports of a machine are one site."""
+    """Reject forms of other origins. SameSite is not enough: to a browser, all ports of a machine are one site."""
     if request.header("Origin") != f"http://{request.header('Host')}":
         raise Rejection(HTTPStatus.FORBIDDEN, "This request did not come from a page of this site.")
 
 
 def _is_own_path(target: str) -> bool:
-    """A path, and not another host: browsers read a backslash as a slash, and skip tabs and line ends."""
+    """Return whether this is a path and no other host. Browsers read a backslash as a slash, and skip tabs."""
     return bool(re.fullmatch(r"/(?!/)[!-\[\]-~]*", target))
 
 

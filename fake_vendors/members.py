@@ -1,4 +1,4 @@
-"""What the fake Big Interview remembers: its members, their interviews and chapters, tokens and sessions."""
+"""What the fake Big Interview stores, in memory: members, their interviews and chapters, tokens and sessions."""
 
 import secrets
 import threading
@@ -15,13 +15,13 @@ from fake_vendors.practice import Exercise
 #: "All tokens expire 48-hours after they are created."
 TOKEN_LIFE = timedelta(hours=48)
 
-#: As with the ids of events, a fast clock keeps them from coming again in the next run.
+#: Starts at a fast clock, as event ids do, so that ids are unique across runs.
 _interview_ids = count(time.time_ns() // 1000)
 
 
 @dataclass(frozen=True)
 class Member:
-    """Somebody with an account, as first told: what is told later is ignored."""
+    """A person with an account. The data of the first request is kept, as documented."""
 
     partner_id: str
     first_name: str
@@ -37,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Interview:
-    """A mock interview of a member."""
+    """A member's mock interview."""
 
     id: int
     exercise: Exercise
@@ -48,7 +48,7 @@ class Interview:
 
 @dataclass(frozen=True)
 class Token:
-    """What logs a member in, once."""
+    """A token that logs a member in, once."""
 
     token: str
     member: Member
@@ -58,7 +58,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Session:
-    """A browser that was logged in: where it was sent to, and where it wants to be after logging out."""
+    """A login: the path that it led to, and the URL to return to after logging out."""
 
     id: str
     member: Member
@@ -67,15 +67,15 @@ class Session:
 
 
 class TokenRejected(Exception):
-    """A token that logs nobody in: it is unknown, or was used, or has expired."""
+    """The token is unknown, has been used, or has expired."""
 
 
 class Members:
-    """All of it, in memory, for any number of threads; ``tell`` hears of each change to an interview, in order."""
+    """Stores members and what belongs to them, thread-safe. ``send`` is called for each change to an interview."""
 
-    def __init__(self, clock: Callable[[], datetime], tell: Callable[[Event], None]) -> None:
+    def __init__(self, clock: Callable[[], datetime], send: Callable[[Event], None]) -> None:
         self.clock = clock
-        self._tell = tell
+        self._send = send
         self._lock = threading.Lock()
         self._members: dict[str, Member] = {}
         self._interviews: dict[str, dict[int, Interview]] = {}
@@ -85,29 +85,29 @@ class Members:
         self._arriving: set[str] = set()
 
     def find(self, partner_id: str) -> Member | None:
-        """The member with this id, if there is one."""
+        """Return the member with this id, or None."""
         return self._members.get(partner_id)
 
     def add(self, member: Member) -> bool:
-        """Keep a new member; False where that id was taken a moment ago."""
+        """Add a member. Return False if another request has just added one with the same id."""
         with self._lock:
             return self._members.setdefault(member.partner_id, member) is member
 
     def new_token(self, partner_id: str) -> Token:
-        """A fresh token for a member; those given before keep their time."""
+        """Return a new token for a member. Earlier tokens stay valid."""
         token = Token(secrets.token_hex(32), self._members[partner_id], self.clock() + TOKEN_LIFE)
         with self._lock:
             self._tokens[token.token] = token
         return token
 
     def log_in(self, token: str, sent_to: str, return_url: str) -> Session:
-        """Use up a token; TokenRejected says why it is none."""
+        """Use a token and return the session. Raise TokenRejected, with the reason, if the token is not valid."""
         with self._lock:
             found = self._tokens.get(token)
             if found is None:
-                raise TokenRejected("This sign-in link is unknown here.")
+                raise TokenRejected("This sign-in link is unknown.")
             if found.is_used:
-                raise TokenRejected("This sign-in link has been used already, and each works once.")
+                raise TokenRejected("This sign-in link has been used already. Each link works once.")
             if found.expires_at <= self.clock():
                 raise TokenRejected("This sign-in link has expired: it is more than 48 hours old.")
             self._tokens[token] = replace(found, is_used=True)
@@ -117,11 +117,11 @@ class Members:
         return session
 
     def session(self, session_id: str) -> Session | None:
-        """The session with this id, if there is one."""
+        """Return the session with this id, or None."""
         return self._sessions.get(session_id)
 
     def arrives(self, session: Session) -> bool:
-        """Whether the page to come is the first one since the login."""
+        """Return True for the first page after the login, and False from then on."""
         with self._lock:
             is_first = session.id in self._arriving
             self._arriving.discard(session.id)
@@ -134,23 +134,23 @@ class Members:
             self._arriving.discard(session.id)
 
     def interviews(self, member: Member) -> list[Interview]:
-        """The interviews of a member, the latest change first."""
+        """Return a member's interviews, the latest change first."""
         with self._lock:
             own = list(self._interviews.get(member.partner_id, {}).values())
         return sorted(own, key=lambda interview: (interview.updated_at, interview.id), reverse=True)
 
     def interview(self, member: Member, interview_id: int) -> Interview | None:
-        """One interview of a member, if it is theirs."""
+        """Return the member's interview with this id, or None."""
         with self._lock:
             return self._interviews.get(member.partner_id, {}).get(interview_id)
 
     def start(self, member: Member, exercise: Exercise) -> Interview:
-        """Begin a new interview."""
+        """Start a new interview."""
         now = self.clock()
         with self._lock:
             interview = Interview(next(_interview_ids), exercise, False, now, now)
             self._interviews.setdefault(member.partner_id, {})[interview.id] = interview
-            self._tell(
+            self._send(
                 events.interview_created(
                     interview.id, member.partner_id, now, title=exercise.title, exercise=exercise.number
                 )
@@ -158,7 +158,7 @@ class Members:
         return interview
 
     def finish(self, member: Member, interview_id: int) -> bool:
-        """Complete an interview; a second time changes nothing. False where the member has no such interview."""
+        """Complete an interview, unless it is completed already. Return False if the member has no such interview."""
         now = self.clock()
         with self._lock:
             own = self._interviews.get(member.partner_id, {})
@@ -167,7 +167,7 @@ class Members:
                 return False
             if not interview.completed:
                 own[interview_id] = replace(interview, completed=True, updated_at=now)
-                self._tell(
+                self._send(
                     events.interview_updated(
                         interview_id,
                         member.partner_id,
@@ -181,18 +181,18 @@ class Members:
         return True
 
     def delete(self, member: Member, interview_id: int) -> bool:
-        """Forget an interview; False where the member has no such interview."""
+        """Delete an interview. Return False if the member has no such interview."""
         with self._lock:
             if self._interviews.get(member.partner_id, {}).pop(interview_id, None) is None:
                 return False
-            self._tell(events.interview_deleted(interview_id, member.partner_id))
+            self._send(events.interview_deleted(interview_id, member.partner_id))
         return True
 
     def chapters_done(self, member: Member) -> frozenset[int]:
-        """The numbers of the chapters that a member has done."""
+        """Return the numbers of the chapters that a member has finished."""
         return self._chapters.get(member.partner_id, frozenset())
 
     def finish_chapter(self, member: Member, number: int) -> None:
-        """Keep that a member has done a chapter; no webhook tells of it."""
+        """Mark a chapter as finished. No webhook reports this."""
         with self._lock:
             self._chapters[member.partner_id] = self.chapters_done(member) | {number}

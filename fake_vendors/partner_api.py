@@ -1,4 +1,4 @@
-"""The Partner API of the fake Big Interview, as "API Endpoints" documents it."""
+"""The Partner API of the fake Big Interview, as documented in "API Endpoints"."""
 
 import json
 import re
@@ -19,14 +19,14 @@ LONGEST = 255
 
 @dataclass(frozen=True)
 class PartnerApi:
-    """Answers whoever sends the key, bare, in the header Authorization."""
+    """Responds to requests whose Authorization header is the key and nothing else."""
 
     api_key: str
     members: Members
     allows_anonymous: bool
 
-    def answer(self, request: Request) -> Response:
-        """The answer, in JSON whatever it is."""
+    def respond(self, request: Request) -> Response:
+        """Return the response, which is always JSON."""
         try:
             self._check_key(request)
             if request.rejection:
@@ -38,7 +38,9 @@ class PartnerApi:
 
     def _check_key(self, request: Request) -> None:
         if not secrets.compare_digest(request.header("Authorization").encode(), self.api_key.encode()):
-            raise Rejection(HTTPStatus.UNAUTHORIZED, "The header Authorization is not an API key, and nothing else.")
+            raise Rejection(
+                HTTPStatus.UNAUTHORIZED, "The Authorization header must be a valid API key, and nothing else."
+            )
 
     def member(self, partner_id: str) -> Member:
         if member := self.members.find(unquote(partner_id)):
@@ -47,20 +49,20 @@ class PartnerApi:
 
 
 def create_anonymous(api: PartnerApi, request: Request) -> Response:
-    """Create an Anonymous User."""
+    """Create an anonymous user ("Create an Anonymous User")."""
     if not api.allows_anonymous:
         raise Rejection(HTTPStatus.FORBIDDEN, "Anonymous users have not been approved for this organization.")
     member = Member(f"anon_{secrets.token_hex(8)}", "Anonymous", "Guest", "", True, api.members.clock())
     api.members.add(member)
-    # Its documented reply says false, although "The user object" has true: which endpoint was called is what counts.
+    # The documented response has false, although "The user object" has true. A client knows by the endpoint.
     return _user(api, HTTPStatus.CREATED, member, says_anonymous=False)
 
 
 def create_or_refresh(api: PartnerApi, request: Request, partner_id: str) -> Response:
-    """Create/Refresh a User; the parameters are "ignored when updating a user"."""
+    """Create or refresh a user ("Create/Refresh a User"); parameters are "ignored when updating a user"."""
     partner_id = unquote(partner_id)
     if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", partner_id):
-        raise _invalid({"partner_id": ["has to be 1 to 64 of the characters 0-9, a-z, A-Z, - and _"]})
+        raise _invalid({"partner_id": ["must be 1 to 64 of the characters 0-9, a-z, A-Z, - and _"]})
     fields = _fields(request)
     member, is_new = api.members.find(partner_id), False
     if member is None:
@@ -75,13 +77,13 @@ def create_or_refresh(api: PartnerApi, request: Request, partner_id: str) -> Res
 
 
 def list_tracks(api: PartnerApi, request: Request, partner_id: str) -> Response:
-    """List track progress."""
+    """Return the tracks and their progress ("List track progress")."""
     done = api.members.chapters_done(api.member(partner_id))
     return _json(HTTPStatus.OK, {"tracks": [_track(track, done) for track in TRACKS]})
 
 
 def list_interviews(api: PartnerApi, request: Request, partner_id: str) -> Response:
-    """List interviews: all of them, the most recently updated first."""
+    """Return all interviews, the most recently updated first ("List interviews")."""
     interviews = api.members.interviews(api.member(partner_id))
     return _json(HTTPStatus.OK, {"interviews": [_interview(interview) for interview in interviews]})
 
@@ -95,7 +97,7 @@ ROUTES = (
 
 
 def _fields(request: Request) -> dict[str, Any]:
-    """How parameters are sent is documented nowhere; JSON and forms are what such a server reads."""
+    """Return the parameters. Their encoding is not documented, so both JSON and forms are accepted."""
     kind = request.header("Content-Type").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded":
         return request.form()
@@ -160,13 +162,13 @@ def _interview(interview: Interview) -> dict[str, Any]:
         updated_at=interview.updated_at,
         exercise=interview.exercise.number,
     )
-    # "List interviews" has this path with its last part, webhooks have it without.
+    # In "List interviews" this path ends in /review, in webhooks it does not.
     document["links"]["review"] += "/review"
     return document
 
 
 def _error(rejection: Rejection) -> Response:
-    """The documented form; of its types only "validation_error" is known, so the others are named for their status."""
+    """Return an error. Only the type "validation_error" is documented; other types are named after the status."""
     invalid = rejection.status == HTTPStatus.UNPROCESSABLE_ENTITY
     error_type = "validation_error" if invalid else rejection.status.name.lower()
     return _json(rejection.status, {"error": {"type": error_type, "message": rejection.reason}}, rejection.headers)

@@ -1,11 +1,11 @@
-"""What the fake Big Interview offers to practise: exercises for mock interviews, and tracks of chapters."""
+"""The content of the fake Big Interview: exercises for mock interviews, and tracks of chapters."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """The questions of a mock interview; ``number`` is what the path of a retake ends in."""
+    """The questions of a mock interview. A retake's path ends in ``number``."""
 
     number: int
     title: str
@@ -28,13 +28,13 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Track:
-    """Chapters in the order in which they are best taken."""
+    """Chapters in the recommended order."""
 
     title: str
     chapters: tuple[Chapter, ...]
 
 
-#: The first two are those of Big Interview's documentation ("The interview object", "List interviews").
+#: The first two are from Big Interview's documentation ("The interview object", "List interviews").
 EXERCISES = {
     exercise.number: exercise
     for exercise in (
@@ -92,7 +92,7 @@ _YOUR_QUESTIONS = Chapter(
     "Ask what a good first year looks like. The answer tells you more about the role than its description does.",
 )
 
-#: The two of "List track progress", each a step longer than there.
+#: The two tracks of "List track progress", with one more step each.
 TRACKS = (
     Track("Fast Track", (_ABOUT_YOURSELF, _WHY_HERE)),
     Track("Mastery Track", (_FUNDAMENTALS, _WHY_HERE, _YOUR_QUESTIONS)),

@@ -1,4 +1,4 @@
-"""How the pages of the fake Big Interview look: the templates of the folder ``pages``, filled."""
+"""Render the pages of the fake Big Interview from the templates in ``pages/``."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,27 +17,27 @@ FOLDER = Path(__file__).with_name("pages")
 HEADERS: Headers = (
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "default-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"),
-    # With no-referrer a browser would keep the Origin of a form to itself, too.
+    # With no-referrer, browsers would also send "Origin: null" with a form.
     ("Referrer-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
 )
 
 
 class Html(str):
-    """Text that is HTML already, and is not escaped again."""
+    """Text that is HTML and is not escaped again."""
 
 
 NOTHING = Html("")
 
 
 def fill(template: str, **values: str) -> Html:
-    """A template with its values in place, escaped where they are not Html."""
+    """Render a template. Values that are not Html are escaped."""
     escaped = {name: value if isinstance(value, Html) else escape(value) for name, value in values.items()}
     return Html(_template(template).substitute(escaped))
 
 
 def joined(parts: Iterable[Html]) -> Html:
-    """One after the other."""
+    """Join the parts without a separator."""
     return Html("".join(parts))
 
 
@@ -50,7 +50,7 @@ def page(
     *,
     is_arrival: bool = False,
 ) -> Response:
-    """A whole page, which says who is signed in and, on their arrival, where they were sent to."""
+    """Render a page. It names the member who is signed in and, on arrival, the path that they were sent to."""
     tools = _tools(session) if session else NOTHING
     arrival = _arrival(session) if session and is_arrival else NOTHING
     text = fill("base", title=title, tools=tools, arrival=arrival, content=content)
@@ -58,12 +58,12 @@ def page(
 
 
 def interview_row(interview: Interview) -> Html:
-    """An interview in the list of the dashboard, with what can be done about it."""
+    """Render an interview for the list on the dashboard, with its actions."""
     return fill("interview_row", **interview_facts(interview), finish=finish_form(interview))
 
 
 def interview_facts(interview: Interview) -> dict[str, str]:
-    """What several templates say about an interview."""
+    """Return the values of an interview that several templates show."""
     return {
         "path": interview_path(interview),
         "retake": f"/members/mock_interviews/interview_info/{interview.exercise.number}",
@@ -76,33 +76,33 @@ def interview_facts(interview: Interview) -> dict[str, str]:
 
 
 def interview_path(interview: Interview) -> str:
-    """Where the interview is."""
+    """Return the path of an interview."""
     return f"/members/mock_interviews/{interview.id}"
 
 
 def finish_form(interview: Interview) -> Html:
-    """The button that completes an interview, where that is still to do."""
+    """Render the button that completes an interview, or nothing if it is completed."""
     if interview.completed:
         return NOTHING
     return fill("finish_form", path=interview_path(interview), title=interview.exercise.title)
 
 
 def exercise_choices(exercises: Iterable[Exercise]) -> Html:
-    """What a practice interview can be about, the first one chosen."""
+    """Render the exercises as radio buttons, with the first one checked."""
     return joined(
         fill(
             "exercise_choice",
             number=str(exercise.number),
             title=exercise.title,
             about=exercise.about,
-            checked="" if place else " checked",
+            checked="" if index else " checked",
         )
-        for place, exercise in enumerate(exercises)
+        for index, exercise in enumerate(exercises)
     )
 
 
 def track_panel(track: Track, done: frozenset[int], here: Chapter | None = None) -> Html:
-    """A track with its progress; ``here`` is the chapter that is on the page."""
+    """Render a track with its progress; ``here`` is the chapter that the page shows."""
     return fill(
         "track",
         title=track.title,
@@ -113,18 +113,18 @@ def track_panel(track: Track, done: frozenset[int], here: Chapter | None = None)
                 "track_step",
                 path=chapter.path,
                 title=chapter.title,
-                step="✓" if chapter.number in done else str(place),
+                step="✓" if chapter.number in done else str(number),
                 kind="is-done" if chapter.number in done else "is-open",
-                said="done" if chapter.number in done else "to do",
+                status="done" if chapter.number in done else "to do",
                 current=Html(' aria-current="page"') if chapter is here else NOTHING,
             )
-            for place, chapter in enumerate(track.chapters, 1)
+            for number, chapter in enumerate(track.chapters, 1)
         ),
     )
 
 
 def moment(at: datetime) -> Html:
-    """A time, in UTC: a page without scripts cannot know the reader's zone."""
+    """Render a time in UTC, because a page without scripts does not know the reader's time zone."""
     utc = at.astimezone(UTC)
     return fill("moment", iso=utc.isoformat(timespec="seconds"), text=f"{utc.day} {utc:%b %Y, %H:%M} UTC")
 

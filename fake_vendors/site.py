@@ -1,4 +1,4 @@
-"""The web side of a fake Big Interview: Partner API, single sign-on and member pages, in threads of this process."""
+"""A fake Big Interview: Partner API, single sign-on and member pages, served by threads of this process."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Send = Callable[[Event], object]
 
 @dataclass(frozen=True)
 class Call:
-    """A request to the Partner API, and how it was answered."""
+    """A request to the Partner API, and the status of the response."""
 
     method: str
     path: str
@@ -25,9 +25,9 @@ class Call:
 
 
 class Site:
-    """One organisation's Big Interview, with nobody in it at first.
+    """The Big Interview of one organisation, without any members at first.
 
-    ``send`` is called with the events of its members, one at a time and in order, in a thread of its own.
+    ``send`` is called with the events that members cause, one at a time and in order, in a separate thread.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class Site:
         self._api = PartnerApi(api_key, members, allows_anonymous)
         self._pages = MemberPages(members)
 
-    def answer(self, request: Request) -> Response:
-        """The answer to any request."""
+    def respond(self, request: Request) -> Response:
+        """Return the response to any request."""
         if not request.path.startswith("/api/"):
-            return self._pages.answer(request)
-        response = self._api.answer(request)
+            return self._pages.respond(request)
+        response = self._api.respond(request)
         self.calls.append(Call(request.method, request.path, response.status.value))
         return response
 
 
 class Outbox:
-    """Hands events over in the background, each when the one before it is done with."""
+    """Sends events in the background, each after the previous one."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -62,30 +62,30 @@ class Outbox:
         self._lock = threading.Lock()
 
     def put(self, event: Event) -> None:
-        """Have an event sent, and do not wait for it."""
+        """Send an event without waiting for it."""
         with self._lock:
-            # A thread each, so that one that fails says so and takes no other with it.
+            # One thread for each event, so that an error is printed and affects no other event.
             arguments = (event, self._latest)
-            self._latest = threading.Thread(target=self._hand_over, args=arguments, name=event.name, daemon=True)
+            self._latest = threading.Thread(target=self._send_after, args=arguments, name=event.name, daemon=True)
             self._latest.start()
 
     def wait(self, seconds: float) -> None:
-        """Give what was put in so far that long to be sent."""
+        """Wait for the events so far, for ``seconds`` at most."""
         if self._latest:
             self._latest.join(seconds)
 
-    def _hand_over(self, event: Event, before: threading.Thread | None) -> None:
-        if before:
-            before.join()
+    def _send_after(self, event: Event, previous: threading.Thread | None) -> None:
+        if previous:
+            previous.join()
         self._send(event)
 
 
 @contextmanager
 def running_site(site: Site, port: int = 0) -> Iterator[str]:
-    """Serve the site to this machine for as long as the block takes; its address.
+    """Serve the site on this machine for the duration of the block, and yield its URL.
 
-    Raises OSError where the port is taken; 0 takes a free one.
+    Port 0 is any free port. Raise OSError if the port is in use.
     """
-    with serving(site.answer, port) as url:
+    with serving(site.respond, port) as url:
         yield url
     site.outbox.wait(5)

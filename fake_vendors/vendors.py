@@ -1,4 +1,4 @@
-"""How each vendor delivers: its headers, what it takes for success, and when it tries again."""
+"""How each vendor delivers: its headers, which statuses mean success, and when it retries."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from fake_vendors.http import post
 class Attempt:
     """One delivery of one event, which took ``seconds``; ``number`` counts from 1.
 
-    ``status`` is None where no answer came in time, and ``error`` says why.
+    ``status`` is None if there was no response in time; ``error`` is the reason.
     """
 
     event_id: str
@@ -30,41 +30,41 @@ class Attempt:
 class Vendor:
     """Delivers events to ``url``.
 
-    ``waits`` are the seconds before each further attempt; they are divided by ``time_scale``, and so is nothing
-    else. ``patience`` is how many seconds an answer may take.
+    ``waits`` are the seconds before each retry, and only these are divided by ``time_scale``. ``timeout`` is how many
+    seconds the vendor waits for a response.
     """
 
     url: str
     headers: Mapping[str, str]
     successes: range
-    patience: float
+    timeout: float
     waits: tuple[float, ...]
     source_address: str | None = None
     time_scale: float = 1.0
 
     def attempt(self, event: Event, number: int = 1) -> Attempt:
-        """Deliver once."""
+        """Deliver the event once."""
         started_at, started = datetime.now(UTC), time.perf_counter()
-        answer = post(self.url, event.body, self.headers, patience=self.patience, source_address=self.source_address)
-        status = answer if isinstance(answer, int) else None
+        outcome = post(self.url, event.body, self.headers, timeout=self.timeout, source_address=self.source_address)
+        status = outcome if isinstance(outcome, int) else None
         return Attempt(
             event_id=event.event_id,
             number=number,
             started_at=started_at,
             seconds=time.perf_counter() - started,
             status=status,
-            error="" if status else str(answer),
+            error="" if status else str(outcome),
             delivered=status in self.successes,
         )
 
     def wait_after(self, attempt: Attempt) -> float | None:
-        """Real seconds until the next attempt; None where there is none, after success or the last one."""
+        """Return the seconds until the next attempt, or None after success and after the last attempt."""
         if attempt.delivered or attempt.number > len(self.waits):
             return None
         return self.waits[attempt.number - 1] / self.time_scale
 
     def send(self, event: Event, stop: threading.Event | None = None) -> list[Attempt]:
-        """Deliver as often as it takes, or as the vendor would before it gives up, or until ``stop`` is set."""
+        """Deliver the event, with retries, until it succeeds, the vendor would give up, or ``stop`` is set."""
         stop = stop or threading.Event()
         attempts = [self.attempt(event)]
         while (wait := self.wait_after(attempts[-1])) is not None and not stop.wait(wait):
@@ -73,8 +73,10 @@ class Vendor:
 
 
 def big_interview(url: str, key: str, *, time_scale: float = 1.0) -> Vendor:
-    """Big Interview ("Handling webhooks", "Retries"): exactly 200 within 30 s, else again every ten minutes, six
-    attempts in all."""
+    """Return Big Interview ("Handling webhooks", "Retries").
+
+    Only 200 within 30 s is a success. There are six attempts, ten minutes apart.
+    """
     return Vendor(
         url=url,
         headers={
@@ -83,25 +85,28 @@ def big_interview(url: str, key: str, *, time_scale: float = 1.0) -> Vendor:
             "Accept-Encoding": "gzip, deflate",
             "Cache-Control": "no-cache",
             "Connection": "close",
-            "Content-Length": "",  # Its place in the documented order; each body has its own.
+            "Content-Length": "",  # its position in the documented order; post() sets the value
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "BigInterview/1.0",
         },
         successes=range(200, 201),
-        patience=30,
+        timeout=30,
         waits=(600,) * 5,
         time_scale=time_scale,
     )
 
 
 def innovative_educators(url: str, *, source_address: str | None = None, time_scale: float = 1.0) -> Vendor:
-    """Innovative Educators ("Integration Details"): 200 to 308 within 15 s, so that a redirect counts as delivered;
-    else ten retries, from 20 s doubling up to 3600 s. Its headers are not published beyond JSON."""
+    """Return Innovative Educators ("Integration Details").
+
+    200 to 308 within 15 s is a success, so a redirect counts as delivered. There are ten retries, after 20 s and then
+    twice as long each time, up to 3600 s. Of its headers, only the content type is documented.
+    """
     return Vendor(
         url=url,
         headers={"Content-Type": "application/json"},
         successes=range(200, 309),
-        patience=15,
+        timeout=15,
         waits=tuple(min(20 * 2**number, 3600) for number in range(10)),
         source_address=source_address,
         time_scale=time_scale,

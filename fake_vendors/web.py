@@ -1,4 +1,4 @@
-"""Just enough of the web to be a site on: requests, responses, rejections, routes, and a server with a thread each."""
+"""A minimal web framework: requests, responses, rejections, routes, and a server with a thread for each request."""
 
 import re
 import threading
@@ -13,16 +13,16 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 HOST = "127.0.0.1"
-#: The largest body that is looked at, in bytes.
+#: The largest body that is read, in bytes.
 BODY_LIMIT = 64 * 1024
-#: How much of a body that is too large is still taken: who is cut off while sending never reads the answer.
+#: How much of a larger body is read and discarded: a client that cannot finish sending never reads the response.
 DRAINED = 16 * 1024 * 1024
 
 Headers = tuple[tuple[str, str], ...]
 
 
 class Rejection(Exception):
-    """The answer to a request that is not granted: its status, and why, in words or for each field."""
+    """A request is rejected, with this status and this reason, as a text or for each field."""
 
     def __init__(self, status: HTTPStatus, reason: str | Mapping[str, list[str]], headers: Headers = ()) -> None:
         super().__init__(reason)
@@ -33,7 +33,7 @@ class Rejection(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks; ``path`` is as it was sent, percent-encoded. ``rejection`` is set if its body is unusable."""
+    """A client's request. ``path`` is percent-encoded, as sent. ``rejection`` is set if the body is unusable."""
 
     method: str
     path: str
@@ -44,36 +44,36 @@ class Request:
 
     @property
     def target(self) -> str:
-        """Path and query."""
+        """The path and the query."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def header(self, name: str) -> str:
-        """The value of a header, empty where it was not sent."""
+        """Return the value of a header, or "" if it is missing."""
         return self.headers.get(name.upper().replace("-", "_"), "")
 
     def parameter(self, name: str) -> str:
-        """The first value of a parameter of the query, empty where there is none."""
+        """Return the first value of a query parameter, or "" if it is missing."""
         return first_values(self.query).get(name, "")
 
     def form(self) -> dict[str, str]:
-        """The fields of a posted form, the first value of each."""
+        """Return the fields of a submitted form, with the first value of each."""
         return first_values(self.body.decode("ascii", "replace"))
 
     def cookie(self, name: str) -> str:
-        """The value of a cookie, empty where it was not sent."""
-        # Not http.cookies, which stops at the first cookie that it cannot read: all of a machine's ports share theirs.
+        """Return the value of a cookie, or "" if it is missing."""
+        # Not with http.cookies, which stops at the first invalid cookie: all ports of a machine share their cookies.
         pairs = (pair.strip().partition("=") for pair in self.header("Cookie").split(";"))
         return next((value for found, _, value in pairs if found == name), "")
 
 
 def first_values(encoded: str) -> dict[str, str]:
-    """The first value of each name in a query or a form."""
+    """Return the first value of each name in a query or a form."""
     return {name: values[0] for name, values in parse_qs(encoded, keep_blank_values=True).items()}
 
 
 @dataclass(frozen=True)
 class Response:
-    """What is answered."""
+    """A response, with its body in memory."""
 
     status: HTTPStatus
     content_type: str
@@ -82,13 +82,13 @@ class Response:
 
 
 def redirect(location: str, headers: Headers = (), *, status: HTTPStatus = HTTPStatus.FOUND) -> Response:
-    """Send the client elsewhere."""
+    """Return a redirect."""
     return Response(status, "text/plain; charset=utf-8", b"", (("Location", location), *headers))
 
 
 @dataclass(frozen=True)
 class Route:
-    """Who answers a method on the paths that match the pattern; its named groups become arguments."""
+    """The handler of a method for all paths that match the pattern. Named groups become arguments."""
 
     method: str
     pattern: str
@@ -96,7 +96,7 @@ class Route:
 
 
 def find_route(routes: Iterable[Route], request: Request) -> tuple[Callable[..., Response], dict[str, Any]]:
-    """The handler for a request and its arguments; the Rejection says whether the path or the method is wrong."""
+    """Return the handler of a request and its arguments. Raise Rejection if the path or the method is wrong."""
     matching = [(route, match) for route in routes if (match := re.fullmatch(route.pattern, request.path))]
     for route, match in matching:
         if route.method == request.method:
@@ -105,20 +105,20 @@ def find_route(routes: Iterable[Route], request: Request) -> tuple[Callable[...,
         raise Rejection(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
     allowed = ", ".join(sorted({route.method for route, _ in matching}))
     raise Rejection(
-        HTTPStatus.METHOD_NOT_ALLOWED, f"This address takes {allowed}, not {request.method}.", (("Allow", allowed),)
+        HTTPStatus.METHOD_NOT_ALLOWED, f"This address accepts {allowed}, not {request.method}.", (("Allow", allowed),)
     )
 
 
 @contextmanager
-def serving(answer: Callable[[Request], Response], port: int) -> Iterator[str]:
-    """Answer requests of this machine for as long as the block takes, each in a thread of its own; the address.
+def serving(respond: Callable[[Request], Response], port: int) -> Iterator[str]:
+    """Respond to requests of this machine for the duration of the block, each in a thread, and yield the server's URL.
 
-    Raises OSError where the port is taken; 0 takes a free one.
+    Port 0 is any free port. Raise OSError if the port is in use.
     """
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = _request(environ)
-        response = answer(request)
+        response = respond(request)
         length = str(len(response.body))
         start_response(
             f"{response.status.value} {response.status.phrase}",
@@ -137,9 +137,9 @@ def serving(answer: Callable[[Request], Response], port: int) -> Iterator[str]:
 
 
 class _Handler(WSGIRequestHandler):
-    """Keeps requests out of the terminal, and keeps the address as it was sent."""
+    """Prints no requests, and keeps the path as it was sent."""
 
-    #: Browsers open connections in advance; none of them keeps its thread for ever.
+    #: Seconds. Browsers open connections in advance, which must not occupy a thread forever.
     timeout = 30
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"
@@ -152,10 +152,10 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Has no words for a client that went away in the middle of a request."""
+    """Prints no error if a client disconnects during a request."""
 
     daemon_threads = True
-    #: Python has had it on in one release, and then a taken port is not rejected.
+    #: One release of Python switched this on, so that two servers could share a port.
     allow_reuse_port = False
     request_queue_size = 64
 
@@ -176,7 +176,7 @@ def _request(environ: WSGIEnvironment) -> Request:
 
 def _body(environ: WSGIEnvironment) -> bytes:
     if "HTTP_TRANSFER_ENCODING" in environ:
-        raise Rejection(HTTPStatus.LENGTH_REQUIRED, "A body is taken with its Content-Length only.")
+        raise Rejection(HTTPStatus.LENGTH_REQUIRED, "A body needs a Content-Length.")
     stated = environ.get("CONTENT_LENGTH") or "0"
     if not (stated.isascii() and stated.isdigit() and len(stated) < 20):
         raise Rejection(HTTPStatus.BAD_REQUEST, "The Content-Length is not a number.")
@@ -184,7 +184,7 @@ def _body(environ: WSGIEnvironment) -> bytes:
     try:
         if length > BODY_LIMIT:
             _drain(environ["wsgi.input"].read, length)
-            raise Rejection(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body has at most {BODY_LIMIT} bytes.")
+            raise Rejection(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body may have {BODY_LIMIT} bytes at most.")
         body: bytes = environ["wsgi.input"].read(length)
     except TimeoutError as error:
         raise Rejection(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.") from error

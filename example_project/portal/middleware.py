@@ -1,4 +1,4 @@
-"""A strict Content-Security-Policy; Django has its own from 6.0 on, this one serves 5.2 as well."""
+"""A strict Content-Security-Policy. Django 6.0 has one built in; this one also serves Django 5.2."""
 
 from collections.abc import Callable
 

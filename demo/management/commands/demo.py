@@ -1,7 +1,6 @@
-"""demo: the portal with fake vendors that play a story, in one process."""
+"""demo: run the example project, a worker and fake vendors in one process, and play a story of webhooks."""
 
 import errno
-import fcntl
 import math
 import signal
 import threading
@@ -15,34 +14,29 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, connections
 from django.utils import timezone
 
 from demo import journey, story
+from demo.database import PASSWORD, USER, locked, use_database
 from demo.embedded import running_beat, running_worker
-from demo.reckoning import Line
-from demo.server import running_server, somebody_looks, take_port
+from demo.server import bind, page_requested, running_server
 from demo.story import Played, Step
+from demo.students import ensure_students
+from demo.summary import Line
 from demo.views import play_again
-from django_bi_integration.models import ReceivedEvent
 from example_project.celery import app
-from example_project.portal.students import ensure_students
 from fake_vendors.events import Event
 from fake_vendors.site import Site, running_site
 from fake_vendors.vendors import Attempt
 
-#: Known to all: the demo listens on this machine alone.
-USER = PASSWORD = "demo"  # noqa: S105
-#: Seconds after which the story begins although nobody has opened the portal.
-PATIENCE = 20
-#: Seconds that the dispatch of one event, or of all, may take before something is wrong.
+#: Seconds after which the story begins even if nobody has opened the portal.
+START_AFTER = 20
+#: Seconds that the dispatch of one event, or of all, may take.
 DEADLINE = 30
-#: What Ctrl-C and a service manager send.
-ENDINGS = (signal.SIGINT, signal.SIGTERM)
-#: Seconds after which nobody is watching any more.
+#: Sent by Ctrl-C and by service managers.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LONGEST_PAUSE = 3600
 
 
@@ -63,53 +57,46 @@ def _pause(text: str) -> float:
 
 
 class Command(BaseCommand):
-    help = "Run the portal with a worker and fake vendors in this process, and play a story of webhooks."
+    help = "Run the example project, a worker and fake vendors in this process, and play a story of webhooks."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="play without a person, print the sums, end")
+        parser.add_argument(
+            "--once", action="store_true", help="play the story without a browser, print a summary, and exit"
+        )
         parser.add_argument("--port", type=_port, default=8000, help="the portal's port (default: 8000)")
         parser.add_argument("--pause", type=_pause, default=2.5, help="seconds between two events (default: 2.5)")
-        parser.add_argument("--reset", action="store_true", help="begin with an empty database")
+        parser.add_argument("--reset", action="store_true", help="start with an empty database")
 
     def handle(self, *, once: bool, port: int, pause: float, reset: bool, **options: Any) -> None:
         if connection.vendor != "sqlite" or not app.conf.broker_url.startswith("memory"):
-            raise CommandError("The demo brings its own database and broker: unset DATABASE_URL and CELERY_BROKER_URL.")
+            raise CommandError("The demo has its own database and broker. Unset DATABASE_URL and CELERY_BROKER_URL.")
         self.stop = threading.Event()
-        for number in ENDINGS:
-            signal.signal(number, self._end)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_stop_signal)
         with ExitStack() as running:
-            # On an own database and a free port, it can run beside a demo that somebody is watching.
+            # With a separate database and any free port, it can run beside a demo that somebody is watching.
             folder = Path(running.enter_context(TemporaryDirectory(prefix="bi-demo-")) if once else settings.DATA)
-            running.enter_context(self._holding(folder))
-            server = running.enter_context(take_port(0 if once else port))
-            self._use_database(folder, reset=reset)
-            # All of this before the first page is shown, which may be at once.
+            running.enter_context(locked(folder))
+            server = running.enter_context(bind(0 if once else port))
+            self.has_earlier_events = use_database(folder, reset=reset)
+            # Everything has to be ready before the first page is shown, which may be at once.
             self.senders = story.prepare(server.url)
             big_interview = running.enter_context(self._running_big_interview(0 if once else port + 1))
-            settings.BI_INTEGRATION = {**settings.BI_INTEGRATION, "BASE_URL": big_interview}
-            settings.PORTAL_OPEN_SIGN_IN = True
-            settings.PORTAL_PLAY_URL = "/play/"
+            self._change_settings(big_interview)
             running.enter_context(running_server(server))
             running.enter_context(running_worker(app))
             running.enter_context(running_beat(app))
             running.callback(connections.close_all)
             self._play_once(server.url) if once else self._play_for_a_person(server.url, big_interview, pause)
 
-    @contextmanager
-    def _holding(self, folder: Path) -> Iterator[None]:
-        """Keep other demos away from the data, which one alone can use; the system lets go of it with the process."""
-        with (folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise CommandError(
-                    f"Another demo is using {folder}: end it first, or play beside it with make demo ONCE=1"
-                ) from error
-            yield
+    def _change_settings(self, big_interview: str) -> None:
+        settings.BI_INTEGRATION = {**settings.BI_INTEGRATION, "BASE_URL": big_interview}
+        settings.ROOT_URLCONF = "demo.urls"
+        settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 
     @contextmanager
     def _running_big_interview(self, port: int) -> Iterator[str]:
-        """The fake's pages, on that port or else on a free one; what its members do there comes back as webhooks."""
+        """Serve the fake's pages on this port, or on any free one if it is in use. Members' actions become webhooks."""
         self.from_members: list[tuple[Step, Attempt]] = []
         site = Site(api_key=story.API_KEY, send=self._send_for_a_member)
         with ExitStack() as running:
@@ -125,62 +112,49 @@ class Command(BaseCommand):
         step = Step(story.MEMBER_TEXTS[event.name], self.senders.big_interview, event)
         attempts = step.vendor.send(event, self.stop)
         try:
-            self._tell(step, attempts)
+            self._report(step, attempts)
         finally:
             self.from_members.append((step, attempts[-1]))
-            connections.close_all()  # this thread is not asked again
+            connections.close_all()  # This thread ends now.
 
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        # The end takes a second or two, and pressing again must not cut it short. Python itself forgets its own
-        # handlers shortly before it exits, but not that a signal is ignored.
-        for ending in ENDINGS:
+    def _on_stop_signal(self, number: int, frame: FrameType | None) -> None:
+        # Stopping takes a second or two, which a second Ctrl-C must not interrupt. Shortly before it exits, Python
+        # removes its own handlers, but it keeps ignoring a signal that is ignored.
+        for ending in STOP_SIGNALS:
             signal.signal(ending, signal.SIG_IGN)
         self.stop.set()
 
-    def _use_database(self, folder: Path, *, reset: bool) -> None:
-        file = folder / "db.sqlite3"
-        if reset:
-            for name in ("", "-wal", "-shm"):
-                file.with_name(file.name + name).unlink(missing_ok=True)
-        connection.close()
-        connections.settings["default"]["NAME"] = str(file)
-        call_command("migrate", verbosity=0)
-        is_kept = ReceivedEvent.objects.exists()
-        self.data = "kept from last time; ARGS=--reset begins anew" if is_kept else "new"
-        user, _ = get_user_model().objects.get_or_create(
-            username=USER, defaults={"is_staff": True, "is_superuser": True}
-        )
-        user.set_password(PASSWORD)
-        user.save()
-
     def _play_for_a_person(self, portal: str, big_interview: str, pause: float) -> None:
-        self._print_where(portal, big_interview)
-        self._wait(somebody_looks.is_set, PATIENCE)
+        self._print_introduction(portal, big_interview)
+        self._wait(page_requested.is_set, START_AFTER)
         while not self.stop.is_set():
             play_again.clear()
-            played = story.play(self.senders, self._tell, self.stop, pause)
+            played = story.play(self.senders, self._report, self.stop, pause)
             if not self.stop.is_set():
                 self._finish(played)
                 self.stdout.write("That was the story. A button on the portal plays it again; Ctrl-C ends the demo.")
-                self.stdout.write("Now you: on a student's page, sign in as that student and practise an interview.\n")
+                self.stdout.write(
+                    "Your turn: on a student's page, sign in as that student and practise an interview.\n"
+                )
             self._wait(play_again.is_set, None)
-        self.stdout.write("\nEnding: worker, vendors and portal. What was received is kept.")
+        self.stdout.write("\nStopping the worker, the vendors and the portal. What was received is kept.")
 
-    def _print_where(self, portal: str, big_interview: str) -> None:
+    def _print_introduction(self, portal: str, big_interview: str) -> None:
+        data = "kept from an earlier run; ARGS=--reset starts again" if self.has_earlier_events else "new"
         self.stdout.write(f"""
   Portal     {portal}/
   Admin      {portal}/admin/      log in as {USER} with password {PASSWORD}
   Students   go from their page in the portal to {big_interview}/, a fake Big Interview
-  Data       {self.data}
-  Running    web server, Celery worker and beat on a broker in memory, both vendors' fakes
-  Fake       the vendors, and their clocks: ten minutes take two seconds. Nothing leaves this machine.
+  Data       {data}
+  Running    web server, Celery worker and beat with a broker in memory, fakes of both vendors
+  Fake       the vendors and their clocks: ten minutes take two seconds. Nothing leaves this machine.
   Stop       Ctrl-C
 
-The story begins when you open the portal, or in {PATIENCE} seconds.
+The story begins when you open the portal, or in {START_AFTER} seconds.
 """)
 
     def _play_once(self, portal: str) -> None:
-        played = story.play(self.senders, self._tell, self.stop, pause=0)
+        played = story.play(self.senders, self._report, self.stop, pause=0)
         if not self.stop.is_set():
             self._practise(portal, played)
         lines = self._finish(played)
@@ -189,11 +163,11 @@ The story begins when you open the portal, or in {PATIENCE} seconds.
         self.stdout.write(self.style.SUCCESS("Every event reached its receivers exactly once."))
 
     def _practise(self, portal: str, played: Played) -> None:
-        """One student goes to Big Interview, starts and finishes an interview there, and comes back."""
+        """Let one student go to Big Interview, start and finish an interview there, and come back."""
         student = ensure_students()[0]
         try:
             page = journey.practise(portal, student)
-        except (journey.LostWay, OSError) as error:
+        except (journey.MissingElement, OSError) as error:
             raise CommandError(f"{student} did not get to Big Interview and back: {error}") from error
         if page.url != portal + student.get_absolute_url():
             raise CommandError(f"{student} ended up at {page.url}.")
@@ -205,15 +179,15 @@ The story begins when you open the portal, or in {PATIENCE} seconds.
     def _finish(self, played: Played) -> list[Line]:
         self._wait(lambda: not played.pending(), DEADLINE)
         lines = played.lines()
-        self._print_sums(lines)
+        self._print_summary(lines)
         return lines
 
-    def _tell(self, step: Step, attempts: list[Attempt]) -> None:
+    def _report(self, step: Step, attempts: list[Attempt]) -> None:
         last = attempts[-1]
-        answer = f"{last.status or last.error} {last.seconds * 1000:4.0f} ms"
-        # Stale or not is decided by what was dispatched before: the next event waits for this one.
-        outcome = "rejected" if step.is_rejected and not last.delivered else self._outcome(step)
-        self.stdout.write(f"{timezone.localtime():%H:%M:%S}  {step.text:<54} {answer} -> {outcome}")
+        response = f"{last.status or last.error} {last.seconds * 1000:4.0f} ms"
+        # The next event is sent after this one was dispatched, because the order decides which of them is stale.
+        outcome = "rejected" if step.is_forged and not last.delivered else self._outcome(step)
+        self.stdout.write(f"{timezone.localtime():%H:%M:%S}  {step.text:<54} {response} -> {outcome}")
 
     def _outcome(self, step: Step) -> str:
         def event() -> Any:
@@ -224,18 +198,18 @@ The story begins when you open the portal, or in {PATIENCE} seconds.
         if row is None:
             return "not stored"
         done = sum(result["status"] == "done" for result in row.receiver_results.values())
-        repeated = [f"{row.deliveries} deliveries, one event"] * (row.deliveries > 1)
-        return ", ".join([f"{row.status}, {done} receivers", *repeated, *["stale"] * row.is_stale])
+        duplicates = [f"{row.deliveries} deliveries, one event"] * (row.deliveries > 1)
+        return ", ".join([f"{row.status}, {done} receivers", *duplicates, *["stale"] * row.is_stale])
 
-    def _print_sums(self, lines: list[Line]) -> None:
-        self.stdout.write(f"\n  {'':<38}{'is':>4}{'must be':>9}")
+    def _print_summary(self, lines: list[Line]) -> None:
+        self.stdout.write(f"\n  {'':<38}{'found':>8}{'expected':>10}")
         for line in lines:
-            text = f"  {line.name:<38}{line.found:>4}{line.wanted:>9}"
+            text = f"  {line.name:<38}{line.found:>8}{line.expected:>10}"
             self.stdout.write(text if line.is_right else self.style.ERROR(text + "  wrong"))
         self.stdout.write("")
 
     def _wait(self, condition: Callable[[], bool], seconds: float | None) -> None:
-        """Wait until the condition is true, the demo is to end, or ``seconds`` are over."""
+        """Wait until the condition is true, the demo is stopped, or ``seconds`` have passed."""
         end = None if seconds is None else time.monotonic() + seconds
         while not condition() and (end is None or time.monotonic() < end):
             if self.stop.wait(0.05):
