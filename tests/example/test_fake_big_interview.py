@@ -547,7 +547,7 @@ def test_an_error_is_shown_on_a_page(mara, method, path, status, words):
     response = mara.send(method, path, Origin=mara.url)
     assert response.status == status
     assert words in response.text
-    assert "FAKE Big Interview: part of the demo" in response.text
+    assert "FAKE Big Interview: not the real site" in response.text
     assert "Mara Quillfeather" in response.text
 
 

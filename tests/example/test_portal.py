@@ -28,14 +28,15 @@ interviews = WebhookRegistration.objects.create(name="x", vendor="big_interview"
 courses = WebhookRegistration.objects.create(name="x", vendor="innovative_educators")
 Student.objects.create(name="Student 1", partner_id="student-1", external_id="007", email="student-1@students.example")
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+one, two = noon + timedelta(hours=1), noon + timedelta(hours=2)
 
 def deliver(registration, event):
     receive(registration, event.body)
     dispatch_pending()
 
 deliver(interviews, events.interview_created(1, "student-1", noon, title="Nursing"))
-deliver(interviews, events.interview_updated(1, "student-1", noon + timedelta(hours=2), title="Nursing", completed=True))
-deliver(interviews, events.interview_updated(1, "student-1", noon + timedelta(hours=1), title="Old", completed=False))
+deliver(interviews, events.interview_updated(1, "student-1", two, title="Nursing", completed=True))
+deliver(interviews, events.interview_updated(1, "student-1", one, title="Old", completed=False))
 deliver(interviews, events.interview_deleted(2, "student-2"))
 deliver(interviews, events.interview_created(3, None, noon, title="Signed up at Big Interview"))
 deliver(interviews, events.Event("9", "", b'{"webhook": {"id": "9", "event_name": "interview.shared"}}'))
