@@ -1,6 +1,6 @@
 """``manage.py demo``: the example project with a worker and fake vendors in one process.
 
-None of this belongs to a host project. ``manage.py demo`` starts, in threads of its own process,
+None of this belongs to a host project. ``manage.py demo`` starts, in threads of one process,
 
 * the example project on Django's development server (``server``), with two more URLs (``urls``, ``views``),
 * a Celery worker and beat on a broker in memory (``embedded``),

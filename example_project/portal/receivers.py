@@ -104,7 +104,7 @@ def course_was_completed(sender: type, event: ReceivedEvent, data: CourseComplet
 
 @receiver(event_received)
 def audit(sender: type, event: ReceivedEvent, data: EventData | None, **kwargs: Any) -> None:
-    """See every event, including those of a type that has no signal of its own; ``data`` is None for these."""
+    """See every event, including those of a type without a specific signal; ``data`` is None for these."""
     log = ReceiverLog("audit", event)
     if data is None:
         kind, text = Kind.OTHER, _("%(vendor)s sent an event of an unknown type: %(type)s")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.stack import ROOT
 
-#: Runs in the example project, on a database of its own, and prints what the receivers stored.
+#: Runs in the example project, on a separate database, and prints what the receivers stored.
 SCRIPT = """
 import json
 from datetime import UTC, datetime, timedelta
