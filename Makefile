@@ -13,8 +13,8 @@ help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r name text; do \
 		printf '  make %-6s %s\n' "$$name" "$$text"; done
 
-# On a terminal the demo gets its own process group (set -m), so that Ctrl-C is the demo's alone and its exit is ours.
-demo:  ## the portal with fake vendors in the browser (ONCE=1: without a person, PORT=8000, ARGS=...)
+# On a terminal, set -m gives the demo a separate process group, so that Ctrl-C only reaches the demo, not make.
+demo:  ## the portal with fake vendors in the browser (ONCE=1: without a browser, PORT=8000, ARGS=...)
 	@$(setup) demo
 	@if [ -t 0 ]; then set -m; $(run_demo); else exec $(run_demo); fi
 

@@ -1,4 +1,4 @@
-"""A career centre's portal on top of django_bi_integration: the demo, and a trial deployment."""
+"""A career centre's portal built on django_bi_integration. README.md says in which order to read it."""
 
 from example_project.celery import app as celery_app
 

@@ -1,4 +1,4 @@
-"""For uvicorn: ``uvicorn example_project.asgi:application``."""
+"""The ASGI application: ``uvicorn example_project.asgi:application``."""
 
 import os
 
@@ -8,4 +8,5 @@ from django_bi_integration.asgi import limit_body
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
 
+# Under ASGI, Django reads a body of any size before the webhook view can reject it. limit_body ends it early.
 application = limit_body(get_asgi_application())

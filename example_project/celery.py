@@ -1,4 +1,4 @@
-"""The Celery app, configured from Django's settings."""
+"""The Celery app, configured by Django's settings: ``celery -A example_project worker -B``."""
 
 import os
 

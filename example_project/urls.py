@@ -1,13 +1,10 @@
-"""The portal at the root, the webhooks under ``/bi/``, the admin."""
+"""The package's URLs under ``bi/``, the admin, and the portal at the root."""
 
 from django.contrib import admin
 from django.urls import include, path
 
-from example_project.demo.views import play
-
 urlpatterns = [
     path("bi/", include("django_bi_integration.urls")),
     path("admin/", admin.site.urls),
-    path("play/", play),
     path("", include("example_project.portal.urls")),
 ]

@@ -12,12 +12,12 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from demo.embedded import Worker, running_worker
 from django_bi_integration.dispatch import run
 from django_bi_integration.dispatch import worker as dispatch
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks import views
 from django_bi_integration.webhooks.rejection_counter import RejectionCounter
-from example_project.demo.embedded import Worker, running_worker
 from tests.helpers.browser import MISSING, chromium
 from tests.helpers.names import SQLITE_FOLDER
 from tests.helpers.servers import ServerMissing, provided

@@ -1,1 +1,1 @@
-"""A small career-centre portal: a host project's app, fed by the signals of django_bi_integration."""
+"""The host project's app: what it stores, shows, and does with the vendors' events."""

@@ -1,4 +1,4 @@
-"""The portal's tables in the admin."""
+"""The portal's models in the admin."""
 
 from django.contrib import admin
 
@@ -6,7 +6,7 @@ from example_project.portal.models import Activity, CompletionRecord, InterviewR
 
 
 @admin.register(Student)
-class StudentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
+class StudentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
     list_display = ["name", "partner_id", "external_id", "email", "is_known"]
     list_filter = ["is_known"]
     raw_id_fields = ["user"]
@@ -14,7 +14,7 @@ class StudentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argu
 
 
 @admin.register(InterviewRecord)
-class InterviewRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
+class InterviewRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
     list_display = ["__str__", "student", "category", "completed", "is_deleted", "updated_at"]
     list_filter = ["completed", "is_deleted"]
     list_select_related = ["student"]
@@ -22,14 +22,14 @@ class InterviewRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes
 
 
 @admin.register(CompletionRecord)
-class CompletionRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
+class CompletionRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
     list_display = ["__str__", "student", "completed_at"]
     list_select_related = ["student"]
     search_fields = ["course_title", "course_id", "student__name"]
 
 
 @admin.register(Activity)
-class ActivityAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
+class ActivityAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
     list_display = ["created_at", "receiver", "kind", "student", "text"]
     list_filter = ["receiver", "kind"]
     list_select_related = ["student"]

@@ -1,4 +1,4 @@
-"""The portal's app configuration; it connects the receivers."""
+"""The portal's app configuration, which connects the receivers."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
@@ -8,8 +8,8 @@ class PortalConfig(AppConfig):
     name = "example_project.portal"
     label = "portal"
     verbose_name = _("Career centre portal")
-    # Django 6 has this by default, Django 5 does not; the migration is the same for both.
+    # The default of Django 6.0, so that Django 5.2 needs no other migration.
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from example_project.portal import receivers  # noqa: F401, PLC0415 - importing it connects them
+        from example_project.portal import receivers  # noqa: F401, PLC0415 - the import connects them

@@ -1,4 +1,4 @@
-"""What the portal knows: students, their interviews and completed courses, and a log of receiver calls."""
+"""What the portal stores: students, their interviews and finished courses, and the feed of what receivers did."""
 
 from datetime import timedelta
 
@@ -10,15 +10,31 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bi_integration.models import ReceivedEvent
 
-#: How many avatar colours the style sheet has.
+#: The number of avatar colours in portal.css.
 TONES = 6
 
 
+class StudentManager(models.Manager["Student"]):
+    """Finds students by a vendor's id, and adds a placeholder for an unknown id, so that no event is lost."""
+
+    def with_partner_id(self, partner_id: str) -> "Student":
+        defaults = {"name": _placeholder(partner_id), "is_known": False}
+        return self.get_or_create(partner_id=partner_id[:255], defaults=defaults)[0]
+
+    def with_external_id(self, external_id: str, *, email: str) -> "Student":
+        defaults = {"name": _placeholder(external_id), "email": email[:255], "is_known": False}
+        return self.get_or_create(external_id=external_id[:255], defaults=defaults)[0]
+
+
+def _placeholder(identifier: str) -> str:
+    return (gettext("Unknown (%(identifier)s)") % {"identifier": identifier})[:200]
+
+
 class Student(models.Model):
-    """A student, or somebody whom only a vendor's event has mentioned so far (``is_known`` is False)."""
+    """A student, or a placeholder for an id that only a vendor's event has mentioned (``is_known`` is False)."""
 
     name = models.CharField(_("name"), max_length=200)
-    # Null where unknown: several students may lack an identifier, and a unique "" would forbid that.
+    # Null if unknown: the ids are unique, and several students may lack one.
     partner_id = models.CharField(_("Big Interview partner id"), max_length=255, unique=True, null=True, blank=True)
     external_id = models.CharField(
         _("Innovative Educators customer id"), max_length=255, unique=True, null=True, blank=True
@@ -31,9 +47,11 @@ class Student(models.Model):
         on_delete=models.SET_NULL,
         related_name="student",
         verbose_name=_("user"),
-        help_text=_("Who they are when they are signed in."),
+        help_text=_("The account that the student signs in with."),
     )
     is_known = models.BooleanField(_("enrolled here"), default=True)
+
+    objects = StudentManager()
 
     class Meta:
         verbose_name = _("student")
@@ -55,12 +73,12 @@ class Student(models.Model):
 
     @property
     def tone(self) -> int:
-        """Which of the style sheet's avatar colours is theirs; always the same one."""
+        """The number of the student's avatar colour in portal.css."""
         return self.pk % TONES
 
 
 class InterviewRecord(models.Model):
-    """A mock interview, as the newest event about it said."""
+    """A mock interview, in the state that the newest event about it reported."""
 
     student = models.ForeignKey(Student, on_delete=models.CASCADE, related_name="interviews", verbose_name=_("student"))
     interview_id = models.CharField(_("interview id"), max_length=255, unique=True)
@@ -82,7 +100,7 @@ class InterviewRecord(models.Model):
 
     @property
     def own_category(self) -> str:
-        """The category, or nothing where it only repeats the title with a number: “Top 10 Questions: 1”."""
+        """The category, or "" if it is only the title with a number, such as “Top 10 Questions: 1”."""
         rest = self.category.removeprefix(self.title).strip(" :0123456789")
         return self.category if rest else ""
 
@@ -111,7 +129,7 @@ class CompletionRecord(models.Model):
 
 
 class Activity(models.Model):
-    """One call of one receiver: exactly one row each, so that calls can be counted."""
+    """What one call of one receiver did. Each call writes exactly one row, so the rows count the calls."""
 
     class Kind(models.TextChoices):
         STARTED = "started", _("Interview started")
@@ -149,7 +167,7 @@ class Activity(models.Model):
 
     @property
     def delay_ms(self) -> int | None:
-        """Milliseconds from the webhook's arrival until this row; None once the event is deleted."""
+        """Milliseconds from the receipt of the webhook to this row; None if the event has been deleted."""
         if self.event is None:
             return None
         return max(0, round((self.created_at - self.event.received_at) / timedelta(milliseconds=1)))

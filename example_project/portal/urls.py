@@ -1,5 +1,6 @@
-"""URLs of the portal; each page has a fragment beside it that its script fetches again and again."""
+"""The portal's pages. The script of a page reloads its fragment, which is at ``live/``."""
 
+from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from example_project.portal import views
@@ -11,7 +12,6 @@ urlpatterns = [
     path("live/", views.overview_live, name="overview_live"),
     path("students/<int:pk>/", views.student, name="student"),
     path("students/<int:pk>/live/", views.student_live, name="student_live"),
-    path("students/<int:pk>/sign-in/", views.sign_in, name="sign_in"),
-    path("sign-out/", views.sign_out, name="sign_out"),
+    path("sign-out/", LogoutView.as_view(next_page="portal:overview"), name="sign_out"),
     path("about/", views.about, name="about"),
 ]

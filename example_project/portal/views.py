@@ -1,19 +1,16 @@
-"""The portal's pages and the fragments that keep them up to date."""
+"""The portal's pages, and the fragments that keep them up to date."""
 
 from typing import Any
 
-from django.conf import settings
-from django.contrib.auth import login, logout
 from django.db.models import Count, Max, Prefetch, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render, resolve_url
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
 from django.utils.translation import get_language
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import condition, require_POST, require_safe
+from django.views.decorators.http import condition, require_safe
 
 from django_bi_integration.models import ReceivedEvent
 from example_project.portal.models import Activity, CompletionRecord, InterviewRecord, Student
-from example_project.portal.students import user_of
 
 STUDENTS_SHOWN = 24
 ACTIVITIES_SHOWN = 30
@@ -22,7 +19,7 @@ RECORDS_PER_STUDENT = 100
 
 
 def _version(request: HttpRequest, **kwargs: Any) -> str:
-    """The fragments' ETag: every event ends in an activity, so the latest one tells whether any came."""
+    """Return the fragments' ETag. Each event leads to an activity, so the newest one shows whether an event arrived."""
     newest = {"latest": Max("pk"), "total": Count("pk")}
     parts = (
         *Activity.objects.aggregate(**newest).values(),
@@ -38,7 +35,7 @@ live = condition(etag_func=_version)
 
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    return render(request, "portal/overview.html", {**_overview(), **_page()})
+    return render(request, "portal/overview.html", _overview())
 
 
 @require_safe
@@ -50,7 +47,7 @@ def overview_live(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def student(request: HttpRequest, pk: int) -> HttpResponse:
-    return render(request, "portal/student.html", {**_student(request, pk), **_page()})
+    return render(request, "portal/student.html", _student(request, pk))
 
 
 @require_safe
@@ -60,30 +57,9 @@ def student_live(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "portal/student_live.html", _student(request, pk))
 
 
-@require_POST
-def sign_in(request: HttpRequest, pk: int) -> HttpResponse:
-    """For the demo, which asks for no password: become a student."""
-    if not settings.PORTAL_OPEN_SIGN_IN:
-        raise Http404
-    student = get_object_or_404(Student, pk=pk, is_known=True)
-    login(request, user_of(student), backend="django.contrib.auth.backends.ModelBackend")
-    return redirect(student)
-
-
-@require_POST
-def sign_out(request: HttpRequest) -> HttpResponse:
-    logout(request)
-    return redirect("portal:overview")
-
-
 @require_safe
 def about(request: HttpRequest) -> HttpResponse:
-    return render(request, "portal/about.html", {"is_open": settings.PORTAL_OPEN_SIGN_IN, **_page()})
-
-
-def _page() -> dict[str, Any]:
-    play_url = getattr(settings, "PORTAL_PLAY_URL", None)
-    return {"play_url": resolve_url(play_url) if play_url else None}
+    return render(request, "portal/about.html")
 
 
 def _overview() -> dict[str, Any]:
@@ -93,7 +69,7 @@ def _overview() -> dict[str, Any]:
             interview_count=Count("interviews", filter=Q(interviews__is_deleted=False), distinct=True),
             completion_count=Count("completions", distinct=True),
         )
-        .order_by("-is_known", "name", "pk")  # a query with GROUP BY leaves the model's own ordering out
+        .order_by("-is_known", "name", "pk")  # Meta.ordering does not apply to GROUP BY queries
         .prefetch_related(
             Prefetch("interviews", InterviewRecord.objects.all()[:RECORDS_PER_CARD], to_attr="latest_interviews"),
             Prefetch("completions", CompletionRecord.objects.all()[:RECORDS_PER_CARD], to_attr="latest_completions"),
@@ -118,15 +94,14 @@ def _student(request: HttpRequest, pk: int) -> dict[str, Any]:
         "student": found,
         "page_url": found.get_absolute_url(),
         "is_me": found.user_id is not None and found.user_id == request.user.pk,
-        "may_sign_in": settings.PORTAL_OPEN_SIGN_IN and found.is_known,
         "interviews": found.interviews.all()[:RECORDS_PER_STUDENT],
         "completions": found.completions.all()[:RECORDS_PER_STUDENT],
         "activities": _feed(student=found),
     }
 
 
-def _feed(**where: Any) -> QuerySet[Activity]:
-    # The audit's rows repeat the others; where an event has no other receiver, they are of another kind.
-    rows = Activity.objects.filter(**where).exclude(kind=Activity.Kind.AUDIT).select_related("student", "event")
-    # An event's bodies may be large, and nothing here shows them.
+def _feed(**conditions: Any) -> QuerySet[Activity]:
+    # Audit rows only repeat what the event's own receiver wrote. The audit of an unknown event has another kind.
+    rows = Activity.objects.filter(**conditions).exclude(kind=Activity.Kind.AUDIT).select_related("student", "event")
+    # Bodies may be large, and the feed does not show them.
     return rows.defer("event__body", "event__conflicting_body")[:ACTIVITIES_SHOWN]

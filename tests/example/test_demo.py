@@ -1,4 +1,4 @@
-"""The demo, as a person starts it."""
+"""The demo, started as a person starts it."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def demo(*arguments, **variables):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_once_plays_the_story_and_says_that_all_went_well():
+def test_once_plays_the_story_and_reports_that_all_went_well():
     result = demo("--once")
     assert result.returncode == 0, result.stderr
     assert "Every event reached its receivers exactly once." in result.stdout
@@ -46,37 +46,37 @@ def test_once_plays_the_story_and_says_that_all_went_well():
     }
 
 
-def test_a_taken_port_is_told_with_the_way_out(tmp_path):
+def test_a_port_in_use_is_reported_with_a_remedy(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = demo("--port", str(port), DEMO_DATA=str(tmp_path))
     assert result.returncode == 1
-    assert result.stderr.strip() == (f"CommandError: Port {port} is taken. Choose another: make demo PORT={port + 10}")
+    assert result.stderr.strip() == f"CommandError: Port {port} is in use. Choose another: make demo PORT={port + 10}"
 
 
 @pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "x"], ["--pause", "nan"], ["--pause", "-1"]])
-def test_a_wrong_argument_is_told_in_a_line(arguments):
+def test_a_wrong_argument_is_reported_without_a_traceback(arguments):
     result = demo(*arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert repr(arguments[1]) in result.stderr
 
 
-def test_the_key_that_everybody_knows_does_not_serve_others():
+def test_a_deployment_is_rejected_with_the_published_secret_key():
     result = demo("--once", DJANGO_ALLOWED_HOSTS="careers.example.edu")
     assert result.returncode == 1
     assert "Set DJANGO_SECRET_KEY" in result.stderr
 
 
-def test_servers_in_the_environment_are_not_the_demos():
+def test_the_demo_is_rejected_with_a_database_or_broker_from_the_environment():
     result = demo("--once", CELERY_BROKER_URL="redis://localhost/0")
     assert result.returncode == 1
-    assert "unset DATABASE_URL and CELERY_BROKER_URL" in result.stderr
+    assert "Unset DATABASE_URL and CELERY_BROKER_URL" in result.stderr
 
 
 @pytest.fixture
 def running_demo(tmp_path):
-    """A demo that somebody may watch, on a free port, with data of its own."""
+    """A demo for a person, on a free port, with a separate data folder."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = ENVIRONMENT | {"DEMO_DATA": str(tmp_path / "data")}
@@ -88,7 +88,7 @@ def running_demo(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_all_of_it_cleanly(running_demo, number):
+def test_ctrl_c_stops_everything_cleanly(running_demo, number):
     _, program = running_demo
     program.process.send_signal(number)
     assert program.process.wait(60) == 0
@@ -96,31 +96,31 @@ def test_ctrl_c_ends_all_of_it_cleanly(running_demo, number):
     assert "What was received is kept." in program.output()
 
 
-def test_a_second_start_says_that_it_keeps_its_data(running_demo):
+def test_a_second_start_reports_that_it_kept_the_data(running_demo):
     _, program = running_demo
     wait_until(lambda: "-> dispatched" in program.output())
     assert re.search(r"Data +new", program.output())
     program.stop()
     program.start()
-    wait_until(lambda: "kept from last time" in program.output())
+    wait_until(lambda: "kept from an earlier run" in program.output())
 
 
-def test_a_second_demo_leaves_the_data_of_the_first_alone(running_demo):
+def test_a_second_demo_cannot_use_the_data_of_the_first(running_demo):
     _, program = running_demo
     folder = program.environment["DEMO_DATA"]
     result = demo("--port", "0", "--reset", DEMO_DATA=folder)
     assert result.returncode == 1
     assert result.stderr.strip() == (
-        f"CommandError: Another demo is using {folder}: end it first, or play beside it with make demo ONCE=1"
+        f"CommandError: Another demo is using {folder}. Stop it first, or run one beside it with make demo ONCE=1"
     )
 
 
 def test_a_person_watches_the_story_in_the_browser(running_demo, page):
-    """The page shows each event without being loaded again, and the button plays the story once more."""
+    """The page shows each event without a reload, and the button plays the story again."""
     url, _ = running_demo
-    troubles = []
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    problems = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(url)
     page.evaluate("window.loadedOnce = true")
     page.get_by_text("finished the course").first.wait_for(timeout=30_000)
@@ -128,15 +128,15 @@ def test_a_person_watches_the_story_in_the_browser(running_demo, page):
     page.get_by_text("came late").first.wait_for()
     page.get_by_role("button", name="Play the story again").click()
     page.get_by_role("listitem").filter(has_text="finished the course").nth(1).wait_for(timeout=30_000)
-    assert troubles == []
+    assert problems == []
 
 
 def test_a_student_practises_at_big_interview_and_comes_back(running_demo, page):
-    """The whole way in a real browser, begun with a double click: one token, one launch, one new result."""
+    """The whole visit in a real browser. It starts with a double click, which causes only one launch."""
     url, _ = running_demo
-    troubles = []
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    problems = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     launches = []
     page.on("request", lambda request: "/sso/login/" in request.url and launches.append(request.url))
     page.goto(url)
@@ -151,19 +151,19 @@ def test_a_student_practises_at_big_interview_and_comes_back(running_demo, page)
     page.get_by_role("button", name="Finish").click()
     page.get_by_role("link", name="Log out").click()
     page.wait_for_url(f"{url}/students/*/")
-    # The feed and the list: it is there by itself as soon as the receivers have run.
+    # The page shows it in the feed and in the list as soon as the receivers have run.
     feed = page.get_by_role("region", name="What happened")
     feed.get_by_text("completed “Top 10 Questions”").wait_for()
-    page.get_by_role("link", name="Look at it").wait_for()
+    page.get_by_role("link", name="Review").wait_for()
     assert page.get_by_text("Top 10 Questions: 1").count() == 0
     page.goto(f"{url}/bi/sso/login/?return_url=https://evil.example/")
     page.get_by_text("This link does not lead into Big Interview.").wait_for()
     page.get_by_role("link", name="Back to the portal").click()
     assert page.url == f"{url}/"
-    assert [trouble for trouble in troubles if "400" not in trouble] == []
+    assert [problem for problem in problems if "400" not in problem] == []
 
 
-def test_the_admin_lets_the_printed_user_in(running_demo, page):
+def test_the_printed_user_can_log_in_to_the_admin(running_demo, page):
     url, program = running_demo
     user, password = wait_until(lambda: re.search(r"log in as (\w+) with password (\w+)", program.output())).groups()
     page.goto(f"{url}/admin/")

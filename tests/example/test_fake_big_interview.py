@@ -1,4 +1,4 @@
-"""The fake Big Interview's site keeps to what is documented, and is a site that a person can use."""
+"""The fake Big Interview keeps to the documentation of the real one, and a person can use its pages."""
 
 import errno
 import json
@@ -20,8 +20,8 @@ import pytest
 from playwright.sync_api import expect
 
 from django_bi_integration.partner_api.client import PartnerClient
-from example_project.fake_vendors import web
-from example_project.fake_vendors.site import Call, Site, running_site
+from fake_vendors import web
+from fake_vendors.site import Call, Site, running_site
 from tests.helpers.stack import ROOT, Program
 from tests.helpers.waiting import wait_until
 
@@ -35,7 +35,7 @@ PORTAL = "https://careers.example.edu/back?from=bi"
 
 
 class Client:
-    """Talks to one site, follows no redirect, and keeps the cookie that it is given."""
+    """Sends requests to one site, follows no redirect, and keeps the cookie that it gets."""
 
     def __init__(self, url):
         self.url, self.cookie = url, ""
@@ -61,19 +61,19 @@ class Client:
 
     def api(self, method, path, fields=None, key=KEY):
         body = b"" if fields is None else json.dumps(fields)
-        answer = self.send(method, path, body, Authorization=key, Content_Type="application/json")
-        answer.json = json.loads(answer.text)
-        return answer
+        response = self.send(method, path, body, Authorization=key, Content_Type="application/json")
+        response.json = json.loads(response.text)
+        return response
 
     def token(self, partner_id="stu-1001", person=MARA):
         return self.api("POST", f"/api/users/{partner_id}", person).json["user"]["token"]["token"]
 
     def sign_in(self, partner_id="stu-1001", person=MARA, **more):
-        """Single sign-on; the answer of its last step."""
+        """Sign in with a new token, and return the response."""
         return self.get("/sso/login?" + urlencode({"token": self.token(partner_id, person), **more}, quote_via=quote))
 
     def start(self, exercise=52):
-        """Start an interview; its path."""
+        """Start an interview, and return its path."""
         return self.post("/members/mock_interviews", exercise=exercise).headers["Location"]
 
 
@@ -101,7 +101,7 @@ def client(site):
 
 @pytest.fixture
 def other(client):
-    """Somebody else at the same site."""
+    """Another client of the same site."""
     return Client(client.url)
 
 
@@ -118,7 +118,7 @@ def test_a_user_is_created_and_then_refreshed(client):
     created = client.api("POST", "/api/users/stu-1001", MARA)
     refreshed = client.api("POST", "/api/users/stu-1001", MARA)
     assert (created.status, refreshed.status) == (201, 200)
-    tokens = [answer.json["user"].pop("token") for answer in (created, refreshed)]
+    tokens = [response.json["user"].pop("token") for response in (created, refreshed)]
     assert created.json == refreshed.json
     assert created.json == {
         "user": {"partner_id": "stu-1001", "created_at": "2026-03-01T12:00:00.250Z", "anonymous": False}
@@ -130,14 +130,14 @@ def test_a_user_is_created_and_then_refreshed(client):
 
 @pytest.mark.parametrize("key", ["", "0" * 32, f"Bearer {KEY}", f"Token {KEY}", KEY.upper(), "ü"])
 def test_anything_but_the_bare_key_is_rejected(client, key):
-    answer = client.api("POST", "/api/users/stu-1001", MARA, key=key)
-    assert answer.status == 401
-    assert answer.json["error"]["type"] == "unauthorized"
-    assert "not an API key" in answer.json["error"]["message"]
+    response = client.api("POST", "/api/users/stu-1001", MARA, key=key)
+    assert response.status == 401
+    assert response.json["error"]["type"] == "unauthorized"
+    assert "must be a valid API key" in response.json["error"]["message"]
     assert client.api("GET", "/api/users/stu-1001/tracks").status == 404
 
 
-def test_the_key_is_asked_for_before_anything_is_told(client):
+def test_the_key_is_checked_first(client):
     assert client.api("GET", "/api/nothing", key="").status == 401
 
 
@@ -149,9 +149,9 @@ def test_the_key_is_asked_for_before_anything_is_told(client):
         (FORM, urlencode(MARA)),
     ],
 )
-def test_names_are_taken_as_json_and_as_a_form(client, content_type, body):
-    answer = client.send("POST", "/api/users/stu-1001", body, Authorization=KEY, Content_Type=content_type)
-    assert answer.status == 201
+def test_names_are_accepted_as_json_and_as_a_form(client, content_type, body):
+    response = client.send("POST", "/api/users/stu-1001", body, Authorization=KEY, Content_Type=content_type)
+    assert response.status == 201
 
 
 def test_names_are_ignored_once_the_user_exists(client):
@@ -175,42 +175,42 @@ def test_names_are_ignored_once_the_user_exists(client):
         ({"first_name": "", "last_name": ""}, {"first_name": ["is required"], "last_name": ["is required"]}),
     ],
 )
-def test_what_is_wrong_with_a_new_user_is_told_by_field(client, changed, message):
-    answer = client.api("POST", "/api/users/stu-1001", MARA | changed)
-    assert answer.status == 422
-    assert answer.json == {"error": {"type": "validation_error", "message": message}}
+def test_what_is_wrong_with_a_new_user_is_reported_by_field(client, changed, message):
+    response = client.api("POST", "/api/users/stu-1001", MARA | changed)
+    assert response.status == 422
+    assert response.json == {"error": {"type": "validation_error", "message": message}}
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain"])
 def test_without_readable_fields_all_three_are_missing(client, content_type):
-    answer = client.send("POST", "/api/users/stu-1001", b"x", Authorization=KEY, Content_Type=content_type)
-    assert answer.status == 422
-    assert set(json.loads(answer.text)["error"]["message"]) == set(MARA)
+    response = client.send("POST", "/api/users/stu-1001", b"x", Authorization=KEY, Content_Type=content_type)
+    assert response.status == 422
+    assert set(json.loads(response.text)["error"]["message"]) == set(MARA)
 
 
 @pytest.mark.parametrize("partner_id", ["a", "A-z_09", "x" * 64])
-def test_a_partner_id_within_the_rule(client, partner_id):
+def test_a_valid_partner_id(client, partner_id):
     assert client.api("POST", f"/api/users/{partner_id}", MARA).status == 201
 
 
 @pytest.mark.parametrize("partner_id", ["x" * 65, "a.b", "a%20b", "a%2Fb", "mara@students.example", "%C3%B3", "a%0A"])
-def test_a_partner_id_outside_the_rule(client, partner_id):
-    answer = client.api("POST", f"/api/users/{partner_id}", MARA)
-    assert answer.status == 422
-    assert list(answer.json["error"]["message"]) == ["partner_id"]
+def test_an_invalid_partner_id(client, partner_id):
+    response = client.api("POST", f"/api/users/{partner_id}", MARA)
+    assert response.status == 422
+    assert list(response.json["error"]["message"]) == ["partner_id"]
 
 
 @pytest.mark.parametrize("body", ["{", "[]", '"x"', "\xff", "[" * 60_000])
-def test_a_body_that_is_no_json_object(client, body):
-    answer = client.send(
+def test_a_body_that_is_not_a_json_object(client, body):
+    response = client.send(
         "POST", "/api/users/stu-1001", body.encode("latin-1"), Authorization=KEY, Content_Type="application/json"
     )
-    assert answer.status == 400
-    assert json.loads(answer.text)["error"]["type"] == "bad_request"
+    assert response.status == 400
+    assert json.loads(response.text)["error"]["type"] == "bad_request"
 
 
-def test_one_of_two_at_once_creates_the_user():
-    """Both find nobody there, and look at the clock before they add the user."""
+def test_one_of_two_concurrent_requests_creates_the_user():
+    """Neither finds the user, and both look at the clock before they add the user."""
     together, looks = threading.Barrier(2, timeout=60), count()
 
     def clock():
@@ -220,19 +220,19 @@ def test_one_of_two_at_once_creates_the_user():
 
     with running_site(Site(api_key=KEY, clock=clock)) as url, ThreadPoolExecutor(2) as pool:
         people = [MARA, TOBIAS]
-        answers = list(pool.map(lambda person: Client(url).api("POST", "/api/users/stu-1001", person), people))
-    assert sorted(answer.status for answer in answers) == [200, 201]
+        responses = list(pool.map(lambda person: Client(url).api("POST", "/api/users/stu-1001", person), people))
+    assert sorted(response.status for response in responses) == [200, 201]
 
 
 def test_anonymous_users_need_approval(client):
-    answer = client.api("POST", "/api/users/anonymous", MARA)
-    assert answer.status == 403
-    assert answer.json == {
+    response = client.api("POST", "/api/users/anonymous", MARA)
+    assert response.status == 403
+    assert response.json == {
         "error": {"type": "forbidden", "message": "Anonymous users have not been approved for this organization."}
     }
 
 
-def test_an_approved_anonymous_user_gets_an_id_that_serves_as_any_other():
+def test_an_approved_anonymous_user_gets_an_id_that_works_like_any_other():
     with running_site(Site(api_key=KEY, allows_anonymous=True)) as url:
         client = Client(url)
         created = client.api("POST", "/api/users/anonymous")
@@ -242,20 +242,20 @@ def test_an_approved_anonymous_user_gets_an_id_that_serves_as_any_other():
         assert "Anonymous Guest" in client.get("/members/dashboard").text
     assert (created.status, refreshed.status) == (201, 200)
     assert re.fullmatch("anon_[0-9a-f]{16}", user["partner_id"])
-    # As the reply is documented; which endpoint was called is what counts.
+    # As documented: the response of this endpoint has false.
     assert user["anonymous"] is False
     assert refreshed.json["user"]["anonymous"] is True
 
 
-def test_anonymous_is_nobodys_id(client):
+def test_anonymous_is_not_a_partner_id(client):
     assert client.api("GET", "/api/users/anonymous/tracks").status == 404
 
 
 def test_tracks_are_listed_with_the_documented_fields(mara):
     mara.post("/members/curriculum?chapter=6")
-    answer = mara.api("GET", "/api/users/stu-1001/tracks")
-    assert answer.status == 200
-    fast, mastery = answer.json["tracks"]
+    response = mara.api("GET", "/api/users/stu-1001/tracks")
+    assert response.status == 200
+    fast, mastery = response.json["tracks"]
     assert fast == {
         "title": "Fast Track",
         "progress": 0.5,
@@ -281,9 +281,9 @@ def test_interviews_are_listed_with_the_documented_fields_the_latest_change_firs
     first, second = mara.start(), mara.start(443)
     clock.now += timedelta(minutes=5)
     mara.post(f"{first}/finish")
-    answer = mara.api("GET", "/api/users/stu-1001/interviews")
-    assert answer.status == 200
-    finished, started = answer.json["interviews"]
+    response = mara.api("GET", "/api/users/stu-1001/interviews")
+    assert response.status == 200
+    finished, started = response.json["interviews"]
     number = int(first.rsplit("/", 1)[1])
     assert finished == {
         "id": number,
@@ -305,9 +305,9 @@ def test_interviews_are_listed_with_the_documented_fields_the_latest_change_firs
 
 @pytest.mark.parametrize("kind", ["tracks", "interviews"])
 def test_lists_of_an_unknown_user(client, kind):
-    answer = client.api("GET", f"/api/users/nobody/{kind}")
-    assert answer.status == 404
-    assert answer.json == {"error": {"type": "not_found", "message": "No user has this partner_id."}}
+    response = client.api("GET", f"/api/users/nobody/{kind}")
+    assert response.status == 404
+    assert response.json == {"error": {"type": "not_found", "message": "No user has this partner_id."}}
 
 
 def test_lists_of_a_new_user_are_empty(client):
@@ -323,7 +323,7 @@ def test_an_undocumented_address_or_method_is_rejected_in_json(client):
     assert deletion.json["error"]["type"] == "method_not_allowed"
 
 
-def test_each_call_of_the_partner_api_is_kept_for_tests(client, site):
+def test_each_call_of_the_partner_api_is_recorded_for_tests(client, site):
     client.api("POST", "/api/users/stu-1001", MARA)
     client.api("GET", "/api/users/nobody/tracks", key="")
     client.get("/")
@@ -334,9 +334,9 @@ def test_each_call_of_the_partner_api_is_kept_for_tests(client, site):
 
 
 def test_a_token_signs_in_and_leads_to_the_dashboard(client):
-    answer = client.get(f"/sso/login?token={client.token()}")
-    assert (answer.status, answer.headers["Location"]) == (302, "/members/dashboard")
-    assert re.fullmatch(r"fake_big_interview=[\w-]{43}; Path=/; HttpOnly; SameSite=Lax", answer.headers["Set-Cookie"])
+    response = client.get(f"/sso/login?token={client.token()}")
+    assert (response.status, response.headers["Location"]) == (302, "/members/dashboard")
+    assert re.fullmatch(r"fake_big_interview=[\w-]{43}; Path=/; HttpOnly; SameSite=Lax", response.headers["Set-Cookie"])
     page = client.get("/members/dashboard")
     assert page.status == 200
     assert "<strong>Mara Quillfeather</strong>" in page.text
@@ -345,13 +345,13 @@ def test_a_token_signs_in_and_leads_to_the_dashboard(client):
 
 
 def arrival(page):
-    """The path that the page says one was sent to."""
+    """Return the path that the page says the member was sent to."""
     return re.search(r"You were sent to:</span> <code>(.*?)</code>", page.text)[1]
 
 
-def test_redirect_to_leads_elsewhere_and_the_page_says_so(client):
-    answer = client.sign_in(redirect_to="/members/curriculum?chapter=6")
-    assert (answer.status, answer.headers["Location"]) == (302, "/members/curriculum?chapter=6")
+def test_redirect_to_leads_to_another_page_which_shows_it(client):
+    response = client.sign_in(redirect_to="/members/curriculum?chapter=6")
+    assert (response.status, response.headers["Location"]) == (302, "/members/curriculum?chapter=6")
     page = client.get("/members/curriculum?chapter=6")
     assert "Why do you want to work here?" in page.text
     assert arrival(page) == "/members/curriculum?chapter=6"
@@ -371,19 +371,19 @@ def test_redirect_to_leads_elsewhere_and_the_page_says_so(client):
         "/members/ó",
     ],
 )
-def test_redirect_to_takes_a_path_only_and_spares_the_token(client, target):
+def test_redirect_to_must_be_a_path_and_a_wrong_one_does_not_use_the_token(client, target):
     token = client.token()
-    answer = client.get(f"/sso/login?token={token}&redirect_to={quote(target, safe='')}")
-    assert answer.status == 400
-    assert "redirect_to has to be a path of this site" in answer.text
+    response = client.get(f"/sso/login?token={token}&redirect_to={quote(target, safe='')}")
+    assert response.status == 400
+    assert "redirect_to must be a path of this site" in response.text
     assert client.get(f"/sso/login?token={token}").status == 302
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "/back", "https://", "http://[", "https://a\r\nb", "ftp://a/"])
-def test_return_url_takes_a_web_address_only(client, url):
-    answer = client.sign_in(return_url=url)
-    assert answer.status == 400
-    assert "return_url has to be a whole address" in answer.text
+def test_return_url_must_be_an_absolute_url(client, url):
+    response = client.sign_in(return_url=url)
+    assert response.status == 400
+    assert "return_url must be an absolute URL" in response.text
 
 
 def test_a_token_works_once(client):
@@ -395,29 +395,29 @@ def test_a_token_works_once(client):
 
 
 @pytest.mark.parametrize(("age", "status"), [(timedelta(hours=47, minutes=59), 302), (timedelta(hours=48), 403)])
-def test_a_token_lives_for_48_hours(client, clock, age, status):
+def test_a_token_is_valid_for_48_hours(client, clock, age, status):
     token = client.token()
     clock.now += age
-    answer = client.get(f"/sso/login?token={token}")
-    assert answer.status == status
-    assert ("has expired" in answer.text) is (status == 403)
+    response = client.get(f"/sso/login?token={token}")
+    assert response.status == status
+    assert ("has expired" in response.text) is (status == 403)
 
 
 @pytest.mark.parametrize("query", ["", "?token=", "?token=" + "0" * 64])
 def test_an_unknown_token(client, query):
-    answer = client.get(f"/sso/login{query}")
-    assert answer.status == 403
-    assert "is unknown here" in answer.text
+    response = client.get(f"/sso/login{query}")
+    assert response.status == 403
+    assert "is unknown" in response.text
 
 
-def test_one_of_many_at_once_uses_the_token(client):
+def test_one_of_many_concurrent_requests_uses_the_token(client):
     path = f"/sso/login?token={client.token()}"
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: Client(client.url).get(path).status, range(16)))
     assert sorted(statuses) == [302] + [403] * 15
 
 
-def test_a_look_ahead_does_not_use_up_the_token(client):
+def test_a_head_request_does_not_use_the_token(client):
     path = f"/sso/login?token={client.token()}"
     ahead = client.send("HEAD", path)
     assert (ahead.status, ahead.text) == (405, "")
@@ -429,19 +429,19 @@ def test_logging_out_leads_to_the_return_url(client, given, location):
     client.sign_in(**given)
     cookie = client.cookie
     assert ("takes you back" in client.get("/members/dashboard").text) == ("return_url" in given)
-    answer = client.get("/members/logout")
-    assert (answer.status, answer.headers["Location"]) == (302, location)
-    assert "Max-Age=0" in answer.headers["Set-Cookie"]
+    response = client.get("/members/logout")
+    assert (response.status, response.headers["Location"]) == (302, location)
+    assert "Max-Age=0" in response.headers["Set-Cookie"]
     client.cookie = cookie
     assert client.get("/members/dashboard").status == 403
 
 
-def test_logging_out_twice_is_no_mistake(client):
-    answer = client.get("/members/logout")
-    assert (answer.status, answer.headers["Location"]) == (302, "/")
+def test_logging_out_twice_is_not_an_error(client):
+    response = client.get("/members/logout")
+    assert (response.status, response.headers["Location"]) == (302, "/")
 
 
-def test_the_cookies_of_other_ports_are_no_trouble(mara):
+def test_the_cookies_of_other_ports_do_no_harm(mara):
     mara.cookie = f'session={{"a": "b,c"}}; =; x; {mara.cookie}; later=1'
     assert mara.get("/members/dashboard").status == 200
 
@@ -478,7 +478,7 @@ def test_a_member_starts_finishes_and_deletes_an_interview(mara, sent, clock):
     assert removed["api_object"] is None
 
 
-def test_the_dashboard_offers_what_can_be_done(mara):
+def test_the_dashboard_offers_the_possible_actions(mara):
     path = mara.start()
     page = mara.get("/members/dashboard").text
     assert f'action="{path}/finish"' in page
@@ -500,10 +500,10 @@ def test_finishing_twice_sends_one_event(mara, sent):
 
 def test_following_retake_creates_a_new_interview(mara, sent):
     first = mara.start()
-    answer = mara.get("/members/mock_interviews/interview_info/52")
-    assert answer.status == 303
-    assert answer.headers["Location"] != first
-    assert "Top 10 Questions" in mara.get(answer.headers["Location"]).text
+    response = mara.get("/members/mock_interviews/interview_info/52")
+    assert response.status == 303
+    assert response.headers["Location"] != first
+    assert "Top 10 Questions" in mara.get(response.headers["Location"]).text
     wait_until(lambda: len(sent) == 2)
     assert len(mara.api("GET", "/api/users/stu-1001/interviews").json["interviews"]) == 2
 
@@ -519,36 +519,36 @@ def test_interview_ids_are_not_those_of_an_earlier_run(mara):
 def test_a_chapter_is_marked_as_done(mara):
     path = "/members/curriculum?chapter=1"
     assert "Mark as done" in mara.get(path).text
-    answer = mara.post(path)
-    assert (answer.status, answer.headers["Location"]) == (303, path)
+    response = mara.post(path)
+    assert (response.status, response.headers["Location"]) == (303, path)
     assert "Mark as done" not in mara.get(path).text
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("GET", "/members/curriculum", 400, "A chapter has a number"),
-        ("GET", "/members/curriculum?chapter=x", 400, "A chapter has a number"),
+        ("GET", "/members/curriculum", 400, "A chapter is a number"),
+        ("GET", "/members/curriculum?chapter=x", 400, "A chapter is a number"),
         ("GET", "/members/curriculum?chapter=99", 404, "There is no chapter 99."),
         ("POST", "/members/curriculum?chapter=99", 404, "There is no chapter 99."),
         ("GET", "/members/mock_interviews/1", 404, "You have no such interview."),
         ("GET", "/members/mock_interviews/x", 404, "nothing at this address"),
         ("GET", "/members/mock_interviews/" + "9" * 5000, 404, "nothing at this address"),
-        ("GET", "/members/mock_interviews/interview_info/1", 404, "no interview with these questions"),
+        ("GET", "/members/mock_interviews/interview_info/1", 404, "There is no such exercise."),
         ("POST", "/members/mock_interviews/1/finish", 404, "You have no such interview."),
-        ("POST", "/members/mock_interviews", 400, "Choose one of the interviews"),
-        ("GET", "/members/mock_interviews", 405, "takes POST, not GET"),
-        ("PATCH", "/members/dashboard", 405, "takes GET, not PATCH"),
+        ("POST", "/members/mock_interviews", 400, "Choose one of the exercises"),
+        ("GET", "/members/mock_interviews", 405, "accepts POST, not GET"),
+        ("PATCH", "/members/dashboard", 405, "accepts GET, not PATCH"),
         ("GET", "/static/../site.py", 404, "nothing at this address"),
         ("GET", "/%00<script>", 404, "nothing at this address"),
     ],
 )
-def test_what_cannot_be_done_is_told_on_a_page(mara, method, path, status, words):
-    answer = mara.send(method, path, Origin=mara.url)
-    assert answer.status == status
-    assert words in answer.text
-    assert "FAKE Big Interview: part of the demo" in answer.text
-    assert "Mara Quillfeather" in answer.text
+def test_an_error_is_shown_on_a_page(mara, method, path, status, words):
+    response = mara.send(method, path, Origin=mara.url)
+    assert response.status == status
+    assert words in response.text
+    assert "FAKE Big Interview: not the real site" in response.text
+    assert "Mara Quillfeather" in response.text
 
 
 @pytest.mark.parametrize(
@@ -561,13 +561,13 @@ def test_what_cannot_be_done_is_told_on_a_page(mara, method, path, status, words
         "/members/mock_interviews/interview_info/52",
     ],
 )
-def test_nobody_sees_member_pages_without_signing_in(client, path):
-    answer = client.get(path)
-    assert answer.status == 403
-    assert "You are not signed in." in answer.text
+def test_member_pages_require_a_login(client, path):
+    response = client.get(path)
+    assert response.status == 403
+    assert "You are not signed in." in response.text
 
 
-def test_another_members_interview_is_out_of_reach(mara, other):
+def test_another_members_interview_is_not_accessible(mara, other):
     path = mara.start()
     other.sign_in("stu-1002", TOBIAS)
     assert [other.get(path).status, other.get(f"{path}/review").status] == [404, 404]
@@ -578,20 +578,20 @@ def test_another_members_interview_is_out_of_reach(mara, other):
 @pytest.mark.parametrize("origin", [{}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}])
 def test_a_form_of_another_site_changes_nothing(mara, origin):
     path = mara.start()
-    answer = mara.send("POST", f"{path}/delete", **origin)
-    assert answer.status == 403
-    assert "did not come from a page of this site" in answer.text
+    response = mara.send("POST", f"{path}/delete", **origin)
+    assert response.status == 403
+    assert "did not come from a page of this site" in response.text
     assert mara.get(path).status == 200
 
 
-def test_names_are_text_and_never_markup(client):
+def test_names_are_escaped(client):
     client.sign_in(person=MARA | {"first_name": "<b>Mara</b> $path"}, redirect_to="/members/dashboard?a=<i>&b=$x")
     page = client.get("/members/dashboard")
     assert "Welcome, &lt;b&gt;Mara&lt;/b&gt; $path" in page.text
     assert arrival(page) == "/members/dashboard?a=&lt;i&gt;&amp;b=$x"
 
 
-def test_pages_bring_their_own_style_and_no_script(mara):
+def test_pages_load_only_their_own_style_sheet_and_no_script(mara):
     page = mara.get("/members/dashboard")
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'; form-action 'self'")
     assert page.headers["Cache-Control"] == "no-store"
@@ -606,14 +606,14 @@ def test_pages_bring_their_own_style_and_no_script(mara):
 
 @pytest.mark.parametrize("path", ["/api/users/stu-1001", "/members/mock_interviews"])
 @pytest.mark.parametrize(("size", "too_large"), [(64 * 1024, False), (64 * 1024 + 1, True), (1_000_000, True)])
-def test_a_body_has_64_kib_at_most(mara, path, size, too_large):
-    answer = mara.send("POST", path, b"x" * size, Authorization=KEY, Origin=mara.url)
-    assert (answer.status == 413) is too_large
-    assert ("A body has at most 65536 bytes." in answer.text) is too_large
+def test_a_body_may_have_64_kib_at_most(mara, path, size, too_large):
+    response = mara.send("POST", path, b"x" * size, Authorization=KEY, Origin=mara.url)
+    assert (response.status == 413) is too_large
+    assert ("A body may have 65536 bytes at most." in response.text) is too_large
 
 
 @pytest.mark.parametrize(
-    ("request_text", "answer"),
+    ("request_text", "status"),
     [
         ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b" 411 "),
         ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b" 400 "),
@@ -624,17 +624,17 @@ def test_a_body_has_64_kib_at_most(mara, path, size, too_large):
         ("GET /" + "x" * 70_000 + " HTTP/1.1\r\n\r\n", b" 414 "),
     ],
 )
-def test_what_is_hardly_http_gets_a_clear_answer(client, request_text, answer, capfd):
+def test_a_malformed_request_gets_a_clear_response(client, request_text, status, capfd):
     with socket.create_connection(("127.0.0.1", urlsplit(client.url).port), timeout=60) as connection:
         connection.sendall(request_text.encode())
         connection.shutdown(socket.SHUT_WR)
         first = connection.recv(65536)
-    assert answer in first.partition(b"\r\n")[0]
+    assert status in first.partition(b"\r\n")[0]
     assert b"Traceback" not in first
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for(client, monkeypatch, capfd):
+def test_a_body_that_does_not_arrive_times_out(client, monkeypatch, capfd):
     monkeypatch.setattr(web._Handler, "timeout", 1)
     with socket.create_connection(("127.0.0.1", urlsplit(client.url).port), timeout=60) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nshort")
@@ -642,7 +642,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(client, monkeypatch, capf
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_terminal_stays_quiet(mara, capfd):
+def test_nothing_is_printed(mara, capfd):
     mara.get("/")
     mara.get("/nothing")
     assert capfd.readouterr() == ("", "")
@@ -652,10 +652,10 @@ def test_only_this_machine_is_served(client):
     assert urlsplit(client.url).hostname == "127.0.0.1"
 
 
-def test_a_taken_port_is_rejected(client):
-    with pytest.raises(OSError, match="in use") as rejected, running_site(Site(api_key=KEY), urlsplit(client.url).port):
+def test_a_port_in_use_is_an_error(client):
+    with pytest.raises(OSError, match="in use") as in_use, running_site(Site(api_key=KEY), urlsplit(client.url).port):
         pass
-    assert rejected.value.errno == errno.EADDRINUSE
+    assert in_use.value.errno == errno.EADDRINUSE
 
 
 def test_a_page_does_not_wait_for_its_event():
@@ -678,7 +678,7 @@ def test_a_page_does_not_wait_for_its_event():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_event_that_cannot_be_sent_takes_no_other_with_it():
+def test_an_event_that_cannot_be_sent_does_not_affect_others():
     sent = []
 
     def send(event):
@@ -699,20 +699,20 @@ def test_an_event_that_cannot_be_sent_takes_no_other_with_it():
 
 @pytest.fixture
 def visitor(page):
-    """A page on which nothing may be missing, forbidden or broken."""
-    troubles = []
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    """A page without errors, missing files or violations of the content security policy."""
+    problems = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     yield page
-    assert troubles == []
+    assert problems == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 390])
-def test_a_student_practises_and_goes_home(client, visitor, sent, width, scheme):
+def test_a_student_practises_and_returns(client, visitor, sent, width, scheme):
     visitor.set_viewport_size({"width": width, "height": 800})
     visitor.emulate_media(color_scheme=scheme)
-    with running_site(Site(api_key=KEY)) as home:  # another origin, as the portal is
+    with running_site(Site(api_key=KEY)) as home:  # another origin, like the portal
         visitor.goto(f"{client.url}/sso/login?token={client.token()}&return_url={quote(home + '/?back=1', safe='')}")
         expect(visitor.get_by_text("You were sent to:")).to_be_visible()
         visitor.get_by_label("My Best Analytical Interview").check()
@@ -727,8 +727,8 @@ def test_a_student_practises_and_goes_home(client, visitor, sent, width, scheme)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(client, visitor, scheme):
-    """A contrast of 4.5 to 1 for every text, on the pages that use all of the colours."""
+def test_text_has_enough_contrast(client, visitor, scheme):
+    """At least 4.5 to 1 for every text, on the pages that use all colours."""
     client.sign_in()
     client.start()
     client.post(f"{client.start()}/finish")
@@ -739,7 +739,7 @@ def test_text_stands_out(client, visitor, scheme):
         assert visitor.evaluate(FAINT_TEXTS) == []
 
 
-#: The texts of a page whose colour is too near to what is behind them; pictures aside, where it is a gradient.
+#: JavaScript that lists the texts with too little contrast. It skips pictures, whose background is a gradient.
 FAINT_TEXTS = """() => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
@@ -759,13 +759,14 @@ FAINT_TEXTS = """() => {
 }"""
 
 
-def test_it_can_be_started_from_a_shell(tmp_path):
-    """To try single sign-on with, for anyone who has no account there."""
-    command = [sys.executable, "-m", "example_project.fake_vendors", "site", "--api-key", KEY, "--port", "0"]
-    program = Program("site", command, dict(os.environ), tmp_path / "log", lambda new: "Ctrl-C ends it" in new)
+def test_the_site_can_be_started_from_a_shell(tmp_path):
+    """To try single sign-on without an account at Big Interview. It prints how to point a project at it."""
+    command = [sys.executable, "-m", "fake_vendors", "site", "--api-key", KEY, "--port", "0"]
+    program = Program("site", command, dict(os.environ), tmp_path / "log", lambda new: "Press Ctrl-C to stop." in new)
     program.start()
     try:
         url = re.search(r"http://127\.0\.0\.1:\d+", program.output())[0]
+        assert f'BI_INTEGRATION["BASE_URL"] = "{url}"' in program.output()
         PartnerClient(url, KEY).check_key()
         taken = subprocess.run([*command[:-1], url.rpartition(":")[2]], cwd=ROOT, capture_output=True, text=True)
         program.process.send_signal(signal.SIGINT)

@@ -1,7 +1,9 @@
-"""The fake vendors keep to what the real ones document: headers, success rules, patience, retries."""
+"""The fake vendors keep to the documentation of the real ones: headers, success statuses, timeouts, retries."""
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,20 +13,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from django_bi_integration.vendors import BIG_INTERVIEW, INNOVATIVE_EDUCATORS
-from example_project.fake_vendors import campaign, events
-from example_project.fake_vendors.__main__ import main
-from example_project.fake_vendors.http import TIMED_OUT, post
-from example_project.fake_vendors.vendors import big_interview, innovative_educators
+from fake_vendors import campaign, events
+from fake_vendors.__main__ import main
+from fake_vendors.http import TIMED_OUT, post
+from fake_vendors.vendors import big_interview, innovative_educators
 from tests.helpers.servers import free_port
+from tests.helpers.stack import ROOT
 from tests.helpers.waiting import wait_until
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-#: Makes ten minutes a tenth of a millisecond.
+#: Turns ten minutes into a tenth of a millisecond.
 AT_ONCE = 6_000_000
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Remembers each request and answers with what it is told to, the last answer for ever."""
+    """Records each request and responds with the given statuses, then with the last one forever."""
 
     daemon_threads = True
 
@@ -68,8 +71,8 @@ def completion():
 
 
 @contextmanager
-def line(talk):
-    """The port of a server that lets ``talk`` have its one connection, for what HTTP servers do not do."""
+def raw_server(talk):
+    """Yield the port of a server that passes its only connection to ``talk``, for what HTTP servers do not do."""
 
     def serve():
         connection, _ = server.accept()
@@ -84,23 +87,23 @@ def line(talk):
 
 
 @contextmanager
-def recorded_line():
-    """The port of a server that answers 200, and the bytes that it got."""
-    got = bytearray()
+def recording_server():
+    """Yield the port of a server that responds with 200, and the bytes that it received."""
+    received = bytearray()
 
     def record(connection):
-        while not got.endswith(b"}"):
-            got.extend(connection.recv(65536))
+        while not received.endswith(b"}"):
+            received.extend(connection.recv(65536))
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
-    with line(record) as port:
-        yield port, got
+    with raw_server(record) as port:
+        yield port, received
 
 
-def test_big_interviews_request_is_the_documented_one_byte_for_byte():
-    """But for Host, where the documentation has a whole URL."""
+def test_big_interviews_request_is_documented_byte_for_byte():
+    """Except for Host, for which the documentation has an absolute URL."""
     event = interview()
-    with recorded_line() as (port, got):
+    with recording_server() as (port, received):
         big_interview(f"http://127.0.0.1:{port}/hook/?a=b", "935d85189822bf96c28c4fa79d3d8f31").send(event)
     head = f"""\
 POST /hook/?a=b HTTP/1.1
@@ -115,12 +118,12 @@ Content-Type: application/json; charset=utf-8
 User-Agent: BigInterview/1.0
 
 """
-    assert bytes(got) == head.replace("\n", "\r\n").encode() + event.body
+    assert bytes(received) == head.replace("\n", "\r\n").encode() + event.body
 
 
-def test_innovative_educators_request_has_nothing_invented():
+def test_innovative_educators_request_has_only_documented_headers():
     event = completion()
-    with recorded_line() as (port, got):
+    with recording_server() as (port, received):
         innovative_educators(f"http://127.0.0.1:{port}").send(event)
     head = f"""\
 POST / HTTP/1.1
@@ -129,10 +132,10 @@ Content-Type: application/json
 Content-Length: {len(event.body)}
 
 """
-    assert bytes(got) == head.replace("\n", "\r\n").encode() + event.body
+    assert bytes(received) == head.replace("\n", "\r\n").encode() + event.body
 
 
-def test_innovative_educators_calls_from_the_address_it_is_given():
+def test_innovative_educators_sends_from_the_given_address():
     with endpoint(200) as server:
         (attempt,) = innovative_educators(server.url, source_address="127.0.0.2").send(completion())
     assert attempt.delivered
@@ -140,7 +143,7 @@ def test_innovative_educators_calls_from_the_address_it_is_given():
 
 
 @pytest.mark.parametrize(("status", "delivered"), [(200, True), (201, False), (204, False), (302, False), (500, False)])
-def test_big_interview_takes_200_alone_for_success(status, delivered):
+def test_only_200_is_a_success_for_big_interview(status, delivered):
     with endpoint(status) as server:
         attempts = big_interview(server.url, "k", time_scale=AT_ONCE).send(interview())
     assert attempts[-1].delivered is delivered
@@ -151,14 +154,14 @@ def test_big_interview_takes_200_alone_for_success(status, delivered):
     ("status", "delivered"),
     [(200, True), (204, True), (302, True), (308, True), (309, False), (400, False), (503, False)],
 )
-def test_innovative_educators_takes_a_redirect_for_success_and_does_not_follow_it(status, delivered):
+def test_a_redirect_is_a_success_for_innovative_educators_and_is_not_followed(status, delivered):
     with endpoint(status) as server:
         attempts = innovative_educators(server.url, time_scale=AT_ONCE).send(completion())
     assert attempts[-1].delivered is delivered
     assert len(attempts) == len(server.requests) == (1 if delivered else 11)
 
 
-def test_the_waits_are_the_documented_ones():
+def test_the_waits_are_as_documented():
     assert big_interview("", "").waits == (600, 600, 600, 600, 600)
     assert innovative_educators("").waits == (20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600)
 
@@ -176,8 +179,8 @@ def stopped():
     return stop
 
 
-def test_a_wait_can_be_ended():
-    """Ten minutes, here."""
+def test_a_wait_can_be_interrupted():
+    """Here, one of ten minutes."""
     stop, sent = threading.Event(), []
     with endpoint(503) as server:
         vendor = big_interview(server.url, "k")
@@ -189,7 +192,7 @@ def test_a_wait_can_be_ended():
     assert [attempt.status for attempt in sent] == [503]
 
 
-def test_nobody_there_is_told_in_words():
+def test_a_refused_connection_is_reported_as_text():
     port = free_port()
     (attempt,) = big_interview(f"http://127.0.0.1:{port}/", "k").send(interview(), stopped())
     assert (attempt.status, attempt.delivered) == (None, False)
@@ -206,38 +209,38 @@ def test_nobody_there_is_told_in_words():
         pytest.param("https", b"\x16\x03\x03\x40\x00", id="tls-handshake"),
     ],
 )
-def test_an_answer_that_drips_in_is_too_late(scheme, beginning):
-    """The patience is for the whole exchange, not for each read of it."""
-    cut_off, given_up = threading.Event(), threading.Event()
+def test_a_slow_response_times_out(scheme, beginning):
+    """The timeout covers the whole exchange, not each read."""
+    disconnected, timed_out = threading.Event(), threading.Event()
 
     def drip(connection):
         connection.recv(65536)
         try:
             connection.sendall(beginning)
-            while not given_up.wait(0.01):
+            while not timed_out.wait(0.01):
                 connection.sendall(b".")
         except OSError:
-            cut_off.set()
+            disconnected.set()
 
-    with line(drip) as port:
-        keeper = threading.Timer(10, given_up.set)
-        keeper.start()
-        assert post(f"{scheme}://127.0.0.1:{port}/", b"{}", {}, patience=0.2) == TIMED_OUT
-        keeper.cancel()
-    assert cut_off.is_set()
+    with raw_server(drip) as port:
+        timer = threading.Timer(10, timed_out.set)
+        timer.start()
+        assert post(f"{scheme}://127.0.0.1:{port}/", b"{}", {}, timeout=0.2) == TIMED_OUT
+        timer.cancel()
+    assert disconnected.is_set()
 
 
-def test_an_attempt_out_of_patience_is_not_delivered():
+def test_an_attempt_that_times_out_is_not_delivered():
     ended = threading.Event()
-    with line(lambda connection: ended.wait(10)) as port:
-        vendor = replace(big_interview(f"http://127.0.0.1:{port}/", "k"), patience=0.1)
+    with raw_server(lambda connection: ended.wait(10)) as port:
+        vendor = replace(big_interview(f"http://127.0.0.1:{port}/", "k"), timeout=0.1)
         (attempt,) = vendor.send(interview(), stopped())
         ended.set()
     assert (attempt.status, attempt.error, attempt.delivered) == (None, TIMED_OUT, False)
 
 
-def test_the_patience_is_the_documented_one():
-    assert (big_interview("", "").patience, innovative_educators("").patience) == (30, 15)
+def test_the_timeouts_are_as_documented():
+    assert (big_interview("", "").timeout, innovative_educators("").timeout) == (30, 15)
 
 
 class FirstFails(Endpoint):
@@ -254,17 +257,17 @@ def test_a_campaign_delivers_everything_on_each_events_own_schedule():
     assert len(log.acknowledged) == 100
     assert log.given_up == set()
     assert {len(attempts) for attempts in log.attempts.values()} == {2}
-    assert log.summary() == "100 of 100 delivered; answers: 503: 100, 200: 100"
+    assert log.summary() == "100 of 100 delivered; responses: 503: 100, 200: 100"
 
 
-def test_a_campaign_tells_what_was_given_up():
+def test_a_campaign_reports_what_was_given_up():
     with endpoint(500) as server:
         log = campaign.run([(big_interview(server.url, "k", time_scale=AT_ONCE), event := interview())])
     assert log.given_up == {event.event_id}
 
 
-def test_a_retry_that_waits_takes_no_thread_from_other_events():
-    """The first would wait for ten seconds, and there is one thread."""
+def test_an_event_that_waits_for_a_retry_uses_no_thread():
+    """The first event would wait for ten seconds, and there is only one thread."""
     stop, first, second, sent = threading.Event(), interview(), interview(), []
 
     def note(attempt):
@@ -278,12 +281,12 @@ def test_a_retry_that_waits_takes_no_thread_from_other_events():
     assert sent == [(first.event_id, 503), (second.event_id, 200)]
 
 
-def test_a_campaign_that_is_stopped_still_logs_what_is_under_way():
+def test_a_campaign_that_is_stopped_still_logs_the_attempts_in_progress():
     stop, first, second = threading.Event(), interview(), interview()
     arrived = threading.Barrier(2, timeout=60)
 
     class Together(Endpoint):
-        """Answers when both have arrived, and not before all is stopped."""
+        """Responds when both events have arrived and the campaign is stopped."""
 
         def next_status(self, body):
             arrived.wait()
@@ -297,7 +300,7 @@ def test_a_campaign_that_is_stopped_still_logs_what_is_under_way():
 
 
 def shape(value):
-    """The names and types of a JSON value."""
+    """Return the names and types of a JSON value."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     return type(value).__name__
@@ -327,32 +330,32 @@ def test_event_ids_are_unique():
 
 
 def test_an_event_id_can_be_given():
-    """As for an event that the vendor sends again with another body."""
+    """For example, to send an event again with another body."""
     event = events.interview_deleted(1, "p", event_id="123456789")
     assert (event.event_id, json.loads(event.body)["webhook"]["id"]) == ("123456789", "123456789")
 
 
-def test_the_command_line_tells_each_attempt_and_the_sum(capsys):
+def test_the_command_line_reports_each_attempt_and_a_summary(capsys):
     with endpoint(503, 200) as server:
         arguments = ["big-interview", "--url", server.url, "--key", "k", "--time-scale", str(AT_ONCE)]
         assert main([*arguments, "--count", "2", "--threads", "1"]) == 0
-    *told, summary = capsys.readouterr().out.splitlines()
-    assert [attempt.split()[1:4] for attempt in told] == [
+    *attempts, summary = capsys.readouterr().out.splitlines()
+    assert [attempt.split()[1:4] for attempt in attempts] == [
         ["attempt", "1", "503"],
         ["attempt", "1", "200"],
         ["attempt", "2", "200"],
     ]
-    assert summary == "2 of 2 delivered; answers: 503: 1, 200: 2"
+    assert summary == "2 of 2 delivered; responses: 503: 1, 200: 2"
 
 
 @pytest.mark.parametrize("name", ["interview.created", "interview.updated", "interview.deleted"])
-def test_the_command_line_sends_the_event_that_is_asked_for(name):
+def test_the_command_line_sends_the_given_event(name):
     with endpoint(200) as server:
         assert main(["big-interview", "--url", server.url, "--key", "k", "--event", name]) == 0
     assert json.loads(server.requests[0][2])["webhook"]["event_name"] == name
 
 
-def test_an_interrupted_command_line_still_tells_the_sum(capsys, monkeypatch):
+def test_an_interrupted_command_line_still_prints_the_summary(capsys, monkeypatch):
     def interrupted(deliveries, *, threads, on_attempt):
         ((vendor, event),) = deliveries
         on_attempt(vendor.attempt(event))
@@ -361,36 +364,36 @@ def test_an_interrupted_command_line_still_tells_the_sum(capsys, monkeypatch):
     monkeypatch.setattr(campaign, "run", interrupted)
     with endpoint(503) as server:
         assert main(["big-interview", "--url", server.url, "--key", "k"]) == 130
-    assert capsys.readouterr().out.splitlines()[-1] == "Interrupted. Until then: 0 of 1 delivered; answers: 503: 1"
+    assert capsys.readouterr().out.splitlines()[-1] == "Interrupted. Until then: 0 of 1 delivered; responses: 503: 1"
 
 
-def test_the_command_line_fails_where_something_was_not_delivered(capsys):
+def test_the_exit_code_is_1_if_an_event_was_not_delivered(capsys):
     with endpoint(401) as server:
         arguments = ["innovative-educators", "--url", server.url, "--time-scale", str(AT_ONCE)]
         assert main(arguments) == 1
     assert "0 of 1 delivered" in capsys.readouterr().out
 
 
-WHOLE = ["big-interview", "--url", "http://127.0.0.1/", "--key", "k"]
+COMPLETE = ["big-interview", "--url", "http://127.0.0.1/", "--key", "k"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: vendor"),
+        ([], "required: COMMAND"),
         (["big-interview", "--url", "http://x"], "--key"),
-        (["innovative-educators", "--url", "nowhere"], "not a whole URL"),
-        (["innovative-educators", "--url", "http://"], "not a whole URL"),
-        (["innovative-educators", "--url", "http://x:port/"], "not a whole URL"),
-        ([*WHOLE, "--key", "a\nb"], "a header cannot carry this key"),
-        ([*WHOLE, "--event", "interview.lost"], "invalid choice"),
-        ([*WHOLE, "--count", "0"], "not a whole number from 1"),
-        ([*WHOLE, "--threads", "x"], "not a whole number from 1"),
-        ([*WHOLE, "--time-scale", "0"], "not a number above 0"),
-        ([*WHOLE, "--time-scale", "fast"], "not a number above 0"),
+        (["innovative-educators", "--url", "nowhere"], "not an absolute URL"),
+        (["innovative-educators", "--url", "http://"], "not an absolute URL"),
+        (["innovative-educators", "--url", "http://x:port/"], "not an absolute URL"),
+        ([*COMPLETE, "--key", "a\nb"], "a header cannot contain this key"),
+        ([*COMPLETE, "--event", "interview.lost"], "invalid choice"),
+        ([*COMPLETE, "--count", "0"], "not a whole number from 1"),
+        ([*COMPLETE, "--threads", "x"], "not a whole number from 1"),
+        ([*COMPLETE, "--time-scale", "0"], "not a number above 0"),
+        ([*COMPLETE, "--time-scale", "fast"], "not a number above 0"),
     ],
 )
-def test_the_command_line_says_what_is_wrong(arguments, message, capsys):
+def test_the_command_line_reports_what_is_wrong(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert message in capsys.readouterr().err
@@ -400,3 +403,13 @@ def test_the_help_has_examples(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     assert "--source-address 127.0.0.2" in capsys.readouterr().out
+
+
+def test_they_need_the_standard_library_only():
+    """Other projects can copy the folder."""
+    script = (
+        "import sys, fake_vendors.__main__; "
+        "print({name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names) - {'__main__'})"
+    )
+    result = subprocess.run([sys.executable, "-S", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "{'fake_vendors'}"

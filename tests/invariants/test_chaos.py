@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from example_project.fake_vendors import campaign, events
-from example_project.fake_vendors.vendors import big_interview
+from fake_vendors import campaign, events
+from fake_vendors.vendors import big_interview
 from tests.helpers.deliveries import KEY
 from tests.helpers.own_servers import own
 from tests.helpers.stack import running_stack

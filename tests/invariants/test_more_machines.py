@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from example_project.fake_vendors.vendors import big_interview
+from fake_vendors.vendors import big_interview
 from tests.helpers.deliveries import CREATED, KEY
 from tests.helpers.rooms import fresh_database
 from tests.helpers.servers import NOBODY, ServerMissing, free_port, provided

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from example_project.fake_vendors import campaign
-from example_project.fake_vendors.events import Event
-from example_project.fake_vendors.vendors import big_interview, innovative_educators
+from fake_vendors import campaign
+from fake_vendors.events import Event
+from fake_vendors.vendors import big_interview, innovative_educators
 from tests.helpers.deliveries import COMPLETED, CREATED, KEY
 from tests.helpers.rooms import execute
 from tests.helpers.waiting import wait_until

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
             name="user",
             field=models.OneToOneField(
                 blank=True,
-                help_text="Who they are when they are signed in.",
+                help_text="The account that the student signs in with.",
                 null=True,
                 on_delete=django.db.models.deletion.SET_NULL,
                 related_name="student",

@@ -1,4 +1,4 @@
-// Keeps the page up to date: asks for the fragment every second and replaces the parts of it that changed.
+// Keeps the page up to date: fetches the fragment every second and replaces the parts that changed.
 "use strict";
 
 (() => {
@@ -15,11 +15,11 @@
   let etag = "";
   let failures = 0;
   let timer = 0;
-  let asking = false;
+  let isFetching = false;
   let parts = partsOf(live);
   let newest = newestActivity(live);
 
-  // The parts as the server wrote them: compared as text, because the script changes times and classes later.
+  // The parts as the server sent them. They are compared as text, because the script changes times and classes later.
   function partsOf(root) {
     return new Map([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part.outerHTML]));
   }
@@ -57,10 +57,10 @@
     }
     parts = fresh;
     newest = Math.max(newest, latest);
-    tellTimes();
+    updateTimes();
   }
 
-  function tellTimes() {
+  function updateTimes() {
     for (const time of live.querySelectorAll("time[datetime]")) {
       const moment = new Date(time.dateTime);
       const seconds = Math.min(0, Math.round((moment - Date.now()) / 1000));
@@ -71,18 +71,18 @@
     }
   }
 
-  function tellState() {
+  function updateState() {
     pulse.hidden = false;
     pulse.classList.toggle("is-lost", failures > 0);
     const text = failures > 0 ? pulse.dataset.lost : pulse.dataset.live;
     if (pulse.textContent !== text) pulse.textContent = text;
   }
 
-  async function ask() {
-    if (asking) return;
-    asking = true;
+  async function refresh() {
+    if (isFetching) return;
+    isFetching = true;
     try {
-      // Not from the browser's cache, so that the answer 304 is seen here and nothing is parsed for it.
+      // Without the browser's cache, so that a 304 is visible here and nothing has to be parsed.
       const response = await fetch(live.dataset.liveUrl, {
         cache: "no-store",
         headers: etag ? { "If-None-Match": etag } : {},
@@ -97,23 +97,23 @@
     } catch {
       failures += 1;
     }
-    asking = false;
-    tellState();
+    isFetching = false;
+    updateState();
     schedule();
   }
 
   function schedule() {
     clearTimeout(timer);
-    if (!document.hidden) timer = setTimeout(ask, Math.min(INTERVAL * 2 ** failures, LONGEST_WAIT));
+    if (!document.hidden) timer = setTimeout(refresh, Math.min(INTERVAL * 2 ** failures, LONGEST_WAIT));
   }
 
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) clearTimeout(timer);
-    else ask();
+    else refresh();
   });
 
-  tellTimes();
-  setInterval(tellTimes, 10000);
-  tellState();
+  updateTimes();
+  setInterval(updateTimes, 10000);
+  updateState();
   schedule();
 })();

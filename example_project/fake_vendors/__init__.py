@@ -1,1 +1,0 @@
-"""Fake vendors, honest ones: the documented headers, retry schedules and success rules, over real HTTP."""
