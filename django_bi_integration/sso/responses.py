@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
     status: int
     code: str
-    message: "Promise | str"
+    message: Promise | str
 
 
 #: The outcome of each exception. Subclasses without an entry have that of their base class.
