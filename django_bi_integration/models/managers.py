@@ -1,6 +1,6 @@
-"""Where the tables are asked."""
+"""The manager of every model."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, models
 
@@ -8,10 +8,12 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class Manager(models.Manager[Row]):
-    """Asks the database that is written to, whatever the project's routers say of reading.
+    """Always reads from the default database, unless a caller names another one with ``using`` or ``db_manager``.
 
-    A replica is late: there, an event that a worker has claimed a moment ago is still to be had.
+    The project's routers may send reads to a replica, which is late: it may still show an event as due that a worker
+    has claimed a moment ago.
     """
 
-    def get_queryset(self) -> Any:
-        return super().get_queryset().using(DEFAULT_DB_ALIAS)
+    def __init__(self) -> None:
+        super().__init__()
+        self._db = DEFAULT_DB_ALIAS

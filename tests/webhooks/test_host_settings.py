@@ -7,7 +7,7 @@ from django.urls import include, path
 from rest_framework.settings import api_settings
 
 from django_bi_integration.dispatch.worker import dispatch_pending
-from django_bi_integration.models import ReceivedEvent
+from django_bi_integration.models import ReceivedEvent, WebhookRegistration
 from django_bi_integration.signals import event_received
 from django_bi_integration.webhooks.views import WebhookView
 from tests.helpers.deliveries import (
@@ -156,6 +156,15 @@ def test_what_is_late_on_a_replica_is_not_asked_there(settings):
         assert [deliver(to, key=key).status_code for key in (KEY, KEY, "x")] == [200, 200, 401]
         assert dispatch_pending() == {"dispatched": 1}
     assert received.events == ["123456789"]
+
+
+def test_a_database_that_a_caller_names_is_used(settings, monkeypatch):
+    monkeypatch.setitem(connections.settings, "archive", {**connection.settings_dict, "NAME": "/nowhere/at/all"})
+    settings.DATABASE_ROUTERS = [f"{__name__}.ReadsFromAReplica"]
+    to = big_interview()
+    for manager in (ReceivedEvent.objects, WebhookRegistration.objects, to.events):
+        assert (manager.all().db, manager.using("archive").db) == ("default", "archive")
+        assert manager.db_manager("archive").all().db == "archive"
 
 
 @pytest.mark.database
