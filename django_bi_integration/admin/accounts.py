@@ -1,4 +1,4 @@
-"""Accounts: the organisation at Big Interview, and the key to its Partner API."""
+"""The screen of Big Interview accounts: the organisation, and the key to its Partner API."""
 
 import time
 from functools import partial
@@ -18,20 +18,20 @@ from django_bi_integration.exceptions import BIIntegrationError, KeyOfAnotherAcc
 from django_bi_integration.models import BigInterviewAccount
 from django_bi_integration.partner_api import encryption
 
-#: Seconds that an administrator waits for the answer to one key.
+#: Seconds that an administrator waits for the check of one key.
 CHECK_BUDGET = 5
 #: What a new key changes.
 KEY_COLUMNS = ["api_key_encrypted", "key_rejected_at"]
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """The key goes in and never comes out again."""
+    """A form with a key that is never shown again."""
 
     api_key = KeyField(
         label=_("API key"),
         help_text=_(
-            "From Big Interview: your name, then “API Settings”. It is kept encrypted and never shown again;"
-            " when you save, Big Interview is asked whether it takes it."
+            "From Big Interview: your name, then “API Settings”. It is stored encrypted and never shown again."
+            " When you save, it is checked with Big Interview."
         ),
     )
 
@@ -41,11 +41,13 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argume
 
     def clean(self) -> Any:
         cleaned = super().clean()
-        subdomain, former = self.cleaned_data.get("subdomain", ""), self.instance.subdomain
-        is_moved = subdomain and subdomain.strip().lower() != former
+        subdomain, previous = self.cleaned_data.get("subdomain", ""), self.instance.subdomain
+        is_moved = subdomain and subdomain.strip().lower() != previous
         if is_moved and self.instance.has_api_key and not self.cleaned_data.get("api_key") and not self.errors:
-            text = _("The stored key belongs to “%(former)s” and is sent to no other host. Enter the key of “%(new)s”.")
-            self.add_error("api_key", forms.ValidationError(text, params={"former": former, "new": subdomain}))
+            text = _(
+                "The stored key belongs to “%(previous)s” and is sent to no other host. Enter the key of “%(new)s”."
+            )
+            self.add_error("api_key", forms.ValidationError(text, params={"previous": previous, "new": subdomain}))
         return cleaned
 
     def save(self, commit: bool = True) -> Any:
@@ -73,19 +75,19 @@ class BigInterviewAccountAdmin(KeyAdmin):
 
     def save_model(self, request: HttpRequest, obj: BigInterviewAccount, form: Any, change: bool) -> None:
         if change:
-            # What was not changed stays as it is by now: bi_rotate_keys may have run since the page was loaded.
+            # Save only what was changed: bi_rotate_keys may have run since the page was loaded.
             changed = [name for name in form.changed_data if name != "api_key"]
             obj.save(update_fields=[*changed, *(KEY_COLUMNS if "api_key" in form.changed_data else ())])
         else:
             super().save_model(request, obj, form, change)
         if form.cleaned_data.get("api_key"):
-            # After the commit: an answer that takes its time must not hold the database.
+            # After the commit, because a slow response must not hold up the database.
             transaction.on_commit(partial(self._check_key, request, obj))
         elif not obj.has_api_key:
-            warning = gettext("“%s” lets nobody through until it has an API key.") % obj
+            warning = gettext("“%s” cannot be used for single sign-on until it has an API key.") % obj
             self.message_user(request, warning, messages.WARNING)
 
-    @admin.action(description=_("Ask Big Interview whether it takes the API key"), permissions=["change"])
+    @admin.action(description=_("Check the API key with Big Interview"), permissions=["change"])
     def check_keys(self, request: HttpRequest, queryset: QuerySet[BigInterviewAccount]) -> None:
         for account in queryset:
             self._check_key(request, account)
@@ -112,12 +114,12 @@ class BigInterviewAccountAdmin(KeyAdmin):
         try:
             account.client(budget=CHECK_BUDGET).check_key()
         except KeyRejected as error:
-            text = gettext("Big Interview does not take the API key of “%(account)s”. %(error)s")
+            text = gettext("Big Interview rejects the API key of “%(account)s”. %(error)s")
             self.message_user(request, text % {"account": account, "error": error}, messages.ERROR)
         except BIIntegrationError as error:
-            text = gettext("Whether Big Interview takes the API key of “%(account)s” is not known. %(error)s")
+            text = gettext("The API key of “%(account)s” could not be checked. %(error)s")
             self.message_user(request, text % {"account": account, "error": error}, messages.WARNING)
         else:
             duration = round((time.perf_counter() - started) * 1000)
-            text = gettext("Big Interview takes the API key of “%(account)s”; it answered in %(duration)d ms.")
+            text = gettext("Big Interview accepts the API key of “%(account)s”; the response took %(duration)d ms.")
             self.message_user(request, text % {"account": account, "duration": duration}, messages.SUCCESS)

@@ -20,12 +20,12 @@ from django_bi_integration.text import visible
 
 
 def may_see_payload(request: HttpRequest) -> bool:
-    """Whether the user may read what the vendors say of students."""
+    """Return True if the user may see what the vendors say about students."""
     return request.user.has_perm("django_bi_integration.view_payload")
 
 
 class KeyField(forms.CharField):
-    """A key that goes in and never comes out again; left empty, it changes nothing."""
+    """A field for a key that is never shown again; an empty value changes nothing."""
 
     def __init__(self, *, shortest: int = 1, **options: Any) -> None:
         self.shortest = shortest
@@ -43,14 +43,14 @@ class KeyField(forms.CharField):
 
 
 class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """A screen that does not answer questions about what it does not show, and shows values as every other does.
+    """The base of the screens: it filters only by what it shows, and shows values in one format.
 
-    Django lets a URL filter by any column of the model: ``?body__contains=`` would tell, guess by guess, what is in it.
+    Django lets a URL filter by any column of the model: ``?body__contains=`` would reveal a body, guess by guess.
     """
 
-    #: The columns that are not shown, or not to all who may see the screen.
+    #: The columns that are not shown, or not to everyone who may see the screen.
     hidden: tuple[str, ...] = ()
-    #: The column that is greater in rows that arrive later.
+    #: The column that has a greater value in rows that arrive later.
     arrival = "created_at"
     action_form = SelectionForm
     change_list_template = "django_bi_integration/admin/records.html"
@@ -82,7 +82,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument i
         rows = selection.confirmed(queryset, request.POST, self.arrival)
         response = super().response_action(request, queryset.filter(pk__in=rows), **options)
         if isinstance(response, TemplateResponse) and response.context_data is not None:
-            # A page that asks for a confirmation: what is confirmed there is the same.
+            # This page asks for a confirmation, which must apply to the same rows.
             response.context_data |= {"shown_count": len(rows), "shown_until": request.POST.get("shown_until", "")}
         return response
 
@@ -90,7 +90,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument i
         return deletion.deleted_objects(objs, request, self.admin_site)
 
     def message_user(self, request: HttpRequest, message: Any, *arguments: Any, **options: Any) -> None:
-        """Show the message; errors in it may quote the vendor."""
+        """Show the message with invisible characters made visible, because an error in it may quote the vendor."""
         text = message if hasattr(message, "__html__") else visible(str(message), lines=True)
         super().message_user(request, text, *arguments, **options)
 
@@ -100,7 +100,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument i
 
 
 class KeyAdmin(Screen):
-    """A screen that a key is typed into: the report of an error has neither what was posted nor any variable."""
+    """The base of screens with a key: error reports contain neither what was posted nor any variable."""
 
     @method_decorator(sensitive_post_parameters())
     @sensitive_variables()
@@ -109,7 +109,7 @@ class KeyAdmin(Screen):
 
 
 class RecordAdmin(Screen):
-    """A screen for rows that the app writes: people look at them, and neither add, change nor delete them."""
+    """The base of screens for rows that the app writes: people can view them, but not add, change or delete them."""
 
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

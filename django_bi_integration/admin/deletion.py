@@ -1,4 +1,4 @@
-"""What a deletion page says: rows that there may be very many of are counted, not loaded and listed."""
+"""The content of a deletion page: rows that may be very many are counted instead of loaded and listed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from django.utils.translation import gettext, ngettext
 
 from django_bi_integration.models import ObjectState, ReceivedEvent, Rejection, SSOSession
 
-#: They go with what they belong to, and nobody may delete one by itself.
+#: Rows that are deleted together with what they belong to, and never alone.
 GO_ALONG = (ObjectState, Rejection)
 COUNTED = (*GO_ALONG, ReceivedEvent, SSOSession)
 #: How many of the other rows are listed.
 LISTED = 100
-#: How far protected rows are counted: more of them change nothing, and to count them all may take long.
+#: How far protected rows are counted: more of them change nothing, and counting them all may take long.
 MOST = 10_000
 
 
 class Collector(NestedObjects):
-    """Collects what is deleted together, and counts the rows of ours."""
+    """Collect what is deleted together, and count the rows of this package."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

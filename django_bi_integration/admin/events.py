@@ -1,4 +1,4 @@
-"""Received events: what arrived, what became of it, receiver by receiver."""
+"""The screen of received events: what arrived, and the outcome of each receiver."""
 
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ DOWNLOADS = {
 
 
 class EventTypeFilter(admin.SimpleListFilter):
-    """The known types, by name: asking the table for all that it holds would read the whole of it."""
+    """Filter by the known types: to find out which types the table contains would read all of it."""
 
     title = _("event type")
     parameter_name = "event_type"
@@ -46,7 +46,7 @@ class EventTypeFilter(admin.SimpleListFilter):
 
 
 class ConflictFilter(admin.SimpleListFilter):
-    """The events under whose id another body was delivered: the genuine one, if the first was forged."""
+    """Filter the events under whose id another body was delivered: the genuine one, if the first was forged."""
 
     title = _("conflicting deliveries")
     parameter_name = "conflicts"
@@ -59,7 +59,7 @@ class ConflictFilter(admin.SimpleListFilter):
 
 
 def _reports(swapped: int, busy: int, unreadable: int) -> list[tuple[int, int, str]]:
-    """Return what to say of each group of ``Swaps``, with its level and number."""
+    """Return the message for each group of ``Swaps``, with its level and number."""
     done = ngettext(
         "The other body of %d event will be dispatched.", "The other bodies of %d events will be dispatched.", swapped
     )
@@ -95,7 +95,7 @@ class ReceivedEventAdmin(RecordAdmin):
     list_filter = ["status", EventTypeFilter, "vendor", "received_at", "is_stale", ConflictFilter]
     list_select_related = ["registration"]
     search_fields = ["subject_id__exact", "object_id__exact"]
-    search_help_text = _("A vendor's event id, a subject (partner id, learner id, e-mail) or an object id, whole.")
+    search_help_text = _("A complete vendor's event id, subject (partner id, learner id, e-mail) or object id.")
     ordering = ["-pk"]
     hidden = ("body", "conflicting_body", "event_digest")
     actions = ["retry", "dispatch_conflicting"]
@@ -118,7 +118,7 @@ class ReceivedEventAdmin(RecordAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ReceivedEvent], search_term: str
     ) -> tuple[QuerySet[ReceivedEvent], bool]:
-        """What is typed is one id, spaces included; the vendor's is found by its digest, as intake finds it."""
+        """Search for one id, spaces included. A vendor's event id is found by its digest, as a delivery finds it."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -132,7 +132,7 @@ class ReceivedEventAdmin(RecordAdmin):
     @admin.action(description=_("Run the failed receivers again"), permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[ReceivedEvent]) -> None:
         selected = queryset.count()
-        entry = gettext("Scheduled the receivers that had failed to run again.")
+        entry = gettext("Scheduled the failed receivers to run again.")
         count = retry_failed(queryset, record=partial(self.log_changes, request, message=entry))
         if not count:
             self.message_user(request, _("None of the selected events has failed."), messages.WARNING)
@@ -148,7 +148,7 @@ class ReceivedEventAdmin(RecordAdmin):
 
     @admin.action(description=_("Dispatch the conflicting body instead"), permissions=["retry"])
     def dispatch_conflicting(self, request: HttpRequest, queryset: QuerySet[ReceivedEvent]) -> None:
-        entry = gettext("Swapped the body with the conflicting one, to be dispatched instead.")
+        entry = gettext("Replaced the body by the conflicting one, and scheduled it to be dispatched.")
         swaps = dispatch_conflicting(queryset, record=partial(self.log_changes, request, message=entry))
         for level, count, text in _reports(*map(len, swaps)):
             if count:
@@ -168,7 +168,7 @@ class ReceivedEventAdmin(RecordAdmin):
     @admin.display(description=_("next attempt"))
     def next_attempt(self, event: ReceivedEvent) -> Any:
         if event.next_attempt_at is None:
-            return _("none: it has ended")
+            return _("none")
         return exact_time(event.next_attempt_at)
 
     @admin.display(description=_("receivers"))

@@ -1,4 +1,4 @@
-"""Object states: what is known of each interview and course completion."""
+"""The screen of object states: what is known about each interview and course completion."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ class ObjectStateAdmin(RecordAdmin):
     list_filter = ["object_type", "is_deleted"]
     list_select_related = ["registration"]
     search_fields = ["subject_id__exact", "object_id__exact"]
-    search_help_text = _("A subject or an object id, whole.")
+    search_help_text = _("A complete subject or object id.")
     hidden = ("data",)
 
     fields = [

@@ -20,7 +20,7 @@ KEY_COLUMNS = ["key_digest", "previous_key_digest", "previous_key_until"]
 
 
 class NetworksField(forms.CharField):
-    """A list of networks, edited as text with one entry a line; what follows a ``#`` is a note and is dropped."""
+    """A list of networks, edited as text with one entry on each line; a ``#`` begins a comment, which is not stored."""
 
     widget = forms.Textarea(attrs={"rows": 6, "cols": 40, "spellcheck": "false"})
 
@@ -38,7 +38,7 @@ class NetworksField(forms.CharField):
 
 
 class RegistrationForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """The key goes in and never comes out again."""
+    """A form with a key that is never shown again."""
 
     vendor = forms.ChoiceField(choices=vendors.CHOICES, widget=forms.HiddenInput)
     #: What happened to the key, in words.
@@ -46,20 +46,20 @@ class RegistrationForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an a
 
     key = KeyField(label=_("Key"), shortest=keys.SHORTEST)
     overlap = forms.ChoiceField(
-        label=_("The key until now"),
+        label=_("The current key"),
         required=False,
         choices=[
             ("", "---------"),
-            ("0", _("stops at once")),
-            ("1", _("works for one more day")),
-            ("7", _("works for seven more days")),
+            ("0", _("is rejected at once")),
+            ("1", _("is accepted for one more day")),
+            ("7", _("is accepted for seven more days")),
         ],
-        help_text=_("Only if you set a new key. Leave time to change it on the vendor's side, unless it has leaked."),
+        help_text=_("Only if you set a new key. Leave time to change it at the vendor, unless it has leaked."),
     )
     allowed_networks = NetworksField(
         label=_("Allowed networks"),
         required=False,
-        help_text=_("IP addresses or CIDR networks, one a line. Deliveries from elsewhere are rejected."),
+        help_text=_("IP addresses or CIDR networks, one on each line. Deliveries from elsewhere are rejected."),
     )
 
     class Meta:
@@ -75,32 +75,32 @@ class RegistrationForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an a
         cleaned = super().clean()
         key, overlap = self.cleaned_data.get("key"), self.cleaned_data.get("overlap")
         if overlap and not key and "key" not in self.errors:
-            text = _("This applies only together with a new key. Paste the new key, or leave the choice empty.")
+            text = _("This applies only together with a new key. Paste the new key, or leave this choice empty.")
             self.add_error("overlap", text)
         elif key and not overlap and self.instance.has_key:
-            self.add_error("overlap", _("Choose for how long the key until now works."))
+            self.add_error("overlap", _("Choose how long the current key is accepted."))
         return cleaned
 
     def save(self, commit: bool = True) -> Any:
         if key := self.cleaned_data.get("key"):
-            former = copy(self.instance)
+            previous = copy(self.instance)
             self.instance.set_key(key, overlap=OVERLAPS[self.cleaned_data.get("overlap") or "0"])
-            self.key_change = _key_change(former, self.instance)
+            self.key_change = _key_change(previous, self.instance)
         return super().save(commit)
 
     @cached_property
     def changed_data(self) -> list[str]:
-        """The fields that changed, for the history. What happened to the key takes words: ``key_change``."""
+        """The changed fields, for the history, without the key, whose change ``key_change`` describes."""
         return [name for name in super().changed_data if name not in ("key", "overlap")]
 
 
-def _key_change(former: WebhookRegistration, now: WebhookRegistration) -> str:
-    """What happened to the key, as a sentence for the history; empty if nothing did."""
-    if now.key_digest == former.key_digest:
-        return gettext("Ended the previous key.") if former.has_previous_key and not now.has_previous_key else ""
-    if not former.has_key:
+def _key_change(previous: WebhookRegistration, now: WebhookRegistration) -> str:
+    """Return what happened to the key, as a sentence for the history; "" if nothing did."""
+    if now.key_digest == previous.key_digest:
+        return gettext("Ended the previous key.") if previous.has_previous_key and not now.has_previous_key else ""
+    if not previous.has_key:
         return gettext("Set the key.")
     if not now.has_previous_key:
-        return gettext("Replaced the key; the previous one stopped at once.")
+        return gettext("Replaced the key; the previous one is rejected at once.")
     until = f"{now.previous_key_until:%Y-%m-%d %H:%M} UTC"
-    return gettext("Replaced the key; the previous one works until %s.") % until
+    return gettext("Replaced the key; the previous one is accepted until %s.") % until

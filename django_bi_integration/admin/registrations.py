@@ -1,4 +1,4 @@
-"""Registrations: choose the vendor, paste the key or edit the allowlist, copy the URL."""
+"""The screen of registrations: choose the vendor, paste the key or edit the allowlist, copy the URL."""
 
 import json
 from datetime import timedelta
@@ -45,7 +45,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
     list_filter = ["vendor", "is_active"]
     search_fields = ["name"]
     hidden = ("key_digest", "previous_key_digest")
-    # A look at the webhook's URL in a browser shows an error and counts as a rejection.
+    # To open the webhook's URL in a browser shows an error and counts as a rejection.
     view_on_site = False
     delete_confirmation_template = "django_bi_integration/admin/delete_registration.html"
     change_form_template = "django_bi_integration/admin/registration_form.html"
@@ -63,7 +63,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
             return super().add_view(request)
         context = {
             **self.admin_site.each_context(request),
-            "title": gettext("Who will send the webhooks?"),
+            "title": gettext("Which vendor will send the webhooks?"),
             "opts": self.opts,
             "media": self.media,
             "vendors": vendors.VENDORS.values(),
@@ -90,13 +90,13 @@ class WebhookRegistrationAdmin(KeyAdmin):
         return {
             "fields": ["key_state", "key", "overlap"] if rotating else ["key"],
             "description": _(
-                "Paste the verification key that Big Interview shows when the webhook is made there: your name, then"
-                " “API Settings”. It is kept as a digest and never shown again."
+                "Paste the verification key that Big Interview shows when you create the webhook there: your name, then"
+                " “API Settings”. Only a digest of it is stored, and it is never shown again."
             ),
         }
 
     def get_readonly_fields(self, request: HttpRequest, obj: WebhookRegistration | None = None) -> list[str]:
-        # The vendor decides how the stored events are read: once chosen, it stays.
+        # The vendor decides how the stored events are parsed, so it cannot be changed.
         return ["url", *ACTIVITY, "key_state", *(["vendor"] if obj else [])]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
@@ -116,20 +116,20 @@ class WebhookRegistrationAdmin(KeyAdmin):
 
     @method_decorator(require_POST)
     def end_previous_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Stop accepting the previous key now: the button beside the current key."""
+        """Stop accepting the previous key now, by the button beside the current key."""
         registration = self.get_object(request, unquote(object_id))
         if registration is None:
             raise Http404
         if not self.has_change_permission(request, registration):
             raise PermissionDenied
         with transaction.atomic():
-            # Somebody may be replacing the key just now.
+            # Somebody may be replacing the key at this moment.
             registration = WebhookRegistration.objects.select_for_update().get(pk=registration.pk)
             if ended := registration.end_previous_key():
                 registration.save(update_fields=KEY_COLUMNS)
                 self.log_change(request, registration, gettext("Ended the previous key."))
         if ended:
-            self.message_user(request, gettext("The previous key does not work any more."), messages.SUCCESS)
+            self.message_user(request, gettext("The previous key is no longer accepted."), messages.SUCCESS)
         else:
             self.message_user(request, gettext("No previous key was accepted."), messages.WARNING)
         return HttpResponseRedirect(self._url("change", registration))
@@ -148,14 +148,14 @@ class WebhookRegistrationAdmin(KeyAdmin):
     def save_model(self, request: HttpRequest, obj: WebhookRegistration, form: Any, change: bool) -> None:
         key = form.cleaned_data.get("key")
         if change:
-            # What was not changed stays as it is by now: somebody may have ended the previous key meanwhile.
+            # Save only what was changed: somebody may have ended the previous key since the page was loaded.
             obj.save(update_fields=[*form.changed_data, *(KEY_COLUMNS if key else ())])
         else:
             super().save_model(request, obj, form, change)
         if key and (advice := WebhookRegistration.key_advice(key)):
             self.message_user(request, advice, messages.WARNING)
         if key and not form.key_change:
-            text = gettext("This is the current key already, so neither it nor the previous one was changed.")
+            text = gettext("This is already the current key, so neither it nor the previous key was changed.")
             self.message_user(request, text, messages.WARNING)
         if not obj.has_credentials:
             warning = (
@@ -172,7 +172,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
             self.message_user(request, _no_url_here(obj), messages.WARNING)
 
     def _rejections_url(self, registration: WebhookRegistration) -> str:
-        """Return the list of its rejections in the same admin site, or nothing if that does not show them."""
+        """Return the URL of its rejections in the same admin site; "" if that site does not show them."""
         try:
             url = reverse("admin:django_bi_integration_rejection_changelist", current_app=self.admin_site.name)
         except NoReverseMatch:
@@ -183,7 +183,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
     def proof(self, registration: WebhookRegistration) -> str:
         proofs = [(registration.has_key, gettext("key")), (registration.allowed_networks, gettext("allowlist"))]
         asked = [name for is_set, name in proofs if is_set]
-        return " + ".join(asked) or gettext("none: rejects everything")
+        return " + ".join(asked) or gettext("none, so it rejects everything")
 
     @admin.display(description=_("URL for the vendor"))
     def url(self, registration: Any) -> SafeString:
@@ -201,7 +201,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
     def key_state(self, registration: Any) -> SafeString | str:
         if not registration.has_previous_key:
             return gettext("set")
-        text = gettext("set; the previous key works until %s") % exact_time(registration.previous_key_until)
+        text = gettext("set; the previous key is accepted until %s") % exact_time(registration.previous_key_until)
         if not registration.end_key_url:
             return text
         button = '<span class="bi-url">{}<button type="submit" form="bi-end-previous-key">{}</button></span>'
@@ -209,7 +209,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
 
     @admin.display(description=_("activity"))
     def activity(self, registration: WebhookRegistration) -> SafeString | str:
-        """Which side to look at when nothing arrives: was it ever called, was it rejected, why?"""
+        """Say whether deliveries arrive, and whether and why they are rejected."""
         latest = registration.events.order_by("-pk").first()
         day = timezone.now() - timedelta(days=1)
         rejected = registration.rejections.filter(last_at__gte=day).values("reason").annotate(requests=Sum("count"))
@@ -236,7 +236,7 @@ class WebhookRegistrationAdmin(KeyAdmin):
 
 
 def _public_url(request: HttpRequest, registration: WebhookRegistration) -> str:
-    """Return the URL for the vendor, or nothing if the URLconf that serves this page does not include the webhooks."""
+    """Return the URL for the vendor; "" if the URLconf that serves this page does not include the webhooks."""
     try:
         return request.build_absolute_uri(registration.get_absolute_url())
     except NoReverseMatch:
@@ -246,7 +246,7 @@ def _public_url(request: HttpRequest, registration: WebhookRegistration) -> str:
 def _no_url_here(registration: WebhookRegistration) -> SafeString:
     text = gettext(
         "This site does not serve the webhooks. If another host or URLconf of the project does, the URL for the vendor"
-        " is that host, the prefix there, and {path}. If none does, add {include} to the URLconf."
+        " consists of that host, the prefix there, and {path}. If none does, add {include} to the URLconf."
     )
     path = format_html("<code>webhooks/{}/</code>", registration.pk)
     include = mark_safe('<code>path("bi/", include("django_bi_integration.urls"))</code>')
@@ -257,5 +257,5 @@ def _latest_event(event: ReceivedEvent | None) -> str:
     if event is None:
         return gettext("No event has arrived yet.")
     if timezone.now() - event.received_at < timedelta(minutes=1):
-        return gettext("Latest new event just now.")
-    return gettext("Latest new event %s ago.") % timesince(event.received_at)
+        return gettext("The latest new event arrived just now.")
+    return gettext("The latest new event arrived %s ago.") % timesince(event.received_at)

@@ -1,4 +1,4 @@
-"""Rejections: why, how often and from where deliveries were turned away."""
+"""The screen of rejections: why, how often and from where deliveries were rejected."""
 
 import json
 
@@ -19,7 +19,7 @@ class RejectionAdmin(RecordAdmin):
     list_filter = ["reason", "last_at", "registration"]
     list_select_related = ["registration"]
     search_fields = ["address__exact", "peer__exact", "forwarded_for"]
-    search_help_text = _("An address, whole, or a part of X-Forwarded-For.")
+    search_help_text = _("A complete address, or a part of X-Forwarded-For.")
     fieldsets = [
         (None, {"fields": ["registration", "reason", "count", "since", "latest"]}),
         (_("From where"), {"fields": ["address", "peer", "forwarded_for", "possible_settings"]}),
@@ -37,7 +37,7 @@ class RejectionAdmin(RecordAdmin):
     def way(self, rejection: Rejection) -> SafeString | str:
         return isolated(rejection.way)
 
-    @admin.display(description=_("what TRUSTED_PROXIES makes of it"))
+    @admin.display(description=_("the address for each TRUSTED_PROXIES"))
     def possible_settings(self, rejection: Rejection) -> SafeString | str:
         if not rejection.peer:
             return EMPTY

@@ -1,4 +1,4 @@
-"""Long lists: pages of their beginning, and "Select all" that selects what the page said, not what there is by now."""
+"""Long lists: pages of their beginning, and a "Select all" that selects what the page showed, not what is new since."""
 
 from typing import Any, cast
 
@@ -27,19 +27,19 @@ class NewestOnly(Paginator):  # type: ignore[type-arg]  # takes an argument in t
 
     @property
     def is_cut(self) -> bool:
-        """Whether there are more rows."""
+        """True if there are more rows."""
         return self._count_to_one_more > self.LIMIT
 
 
 class SelectionForm(ActionForm):
-    """Remembers what "Select all" means on this page: how many rows it counted, and which one was the newest then."""
+    """Remember what "Select all" means on this page: how many rows it counted, and which row was the newest."""
 
     shown_count = forms.IntegerField(label="", required=False, widget=forms.HiddenInput)
     shown_until = forms.CharField(label="", required=False, widget=forms.HiddenInput)
 
 
 def is_across(data: QueryDict) -> bool:
-    """Return whether "Select all" was chosen, by the admin's own reading of the form."""
+    """Return True if "Select all" was chosen, as the admin itself reads the form."""
     return bool(forms.BooleanField(required=False).to_python(data.get("select_across")))
 
 
@@ -52,7 +52,7 @@ def newest(rows: QuerySet[Any], arrival: str) -> str:
 def confirmed(rows: QuerySet[Any], data: QueryDict, arrival: str) -> list[Any]:
     """Return the primary keys of the rows that "Select all" showed: no more than it counted, in the list's order.
 
-    Raises SuspiciousOperation if no page of ours sent the form.
+    Raise SuspiciousOperation if the form was not sent by one of our pages.
     """
     count, until = data.get("shown_count", ""), data.get("shown_until", "")
     try:

@@ -1,4 +1,4 @@
-"""Single sign-ons: who set off for Big Interview, who came back, and what went wrong."""
+"""The screen of single sign-ons: who went to Big Interview, who returned, and what went wrong."""
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
@@ -15,7 +15,7 @@ class SSOSessionAdmin(RecordAdmin):
     list_display = ["requested_at", "reference", "user", "account", "status", "error", "failures"]
     list_filter = ["status", "account", "requested_at"]
     list_select_related = ["user", "account"]
-    search_help_text = _("A reference, a user’s name for logging in, or a partner id, whole.")
+    search_help_text = _("A complete reference, user name or partner id.")
     ordering = ["-requested_at"]
     arrival = "requested_at"
     fieldsets = [
@@ -28,7 +28,7 @@ class SSOSessionAdmin(RecordAdmin):
     ]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        # They go with their user or account, which could not be deleted here otherwise.
+        # They are deleted with their user or account, which could not be deleted here otherwise.
         return admin.ModelAdmin.has_delete_permission(self, request, obj)
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How every screen shows a value: text from outside, times, booleans, bodies."""
+"""How the screens show values: text from outside, times, booleans, bodies."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from django_bi_integration.json_body import plain_object
 from django_bi_integration.text import visible
 
 EMPTY = "–"
-#: Characters of a body on a page. Indented and escaped, a body of the allowed size can be 60 times as long.
+#: Characters of a body on a page. Indented and escaped, a body of the permitted size can be 60 times as long.
 BODY_LENGTH = 20_000
 #: Characters of all tracebacks of an event on a page.
 TRACEBACKS_LENGTH = 60_000
@@ -34,7 +34,7 @@ def exact_time(moment: datetime | None) -> str:
 
 
 def isolated(text: str) -> SafeString | str:
-    """Show a text from outside: with its invisible characters, and without effect on the direction of the rest."""
+    """Show text from outside: with its invisible characters, and without an effect on the direction of the rest."""
     return format_html("<bdi>{}</bdi>", visible(text)) if text else EMPTY
 
 
@@ -68,7 +68,7 @@ def _show(field: Any) -> Show | None:
     if isinstance(field, models.DateTimeField):
         return exact_time
     if isinstance(field, models.BooleanField):
-        # Not the admin's icons: a red cross beside everything that is in order would look like trouble.
+        # Not the admin's icons: a red cross beside everything that is in order would look like a problem.
         return lambda value: field.verbose_name if value else EMPTY
     if isinstance(field, models.CharField | models.TextField) and not field.choices:
         return isolated

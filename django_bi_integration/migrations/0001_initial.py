@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                     "address",
                     models.CharField(
                         blank=True,
-                        help_text="Empty where it is unknown or one of many.",
+                        help_text="Empty if it is unknown or one of many.",
                         max_length=45,
                         verbose_name="address",
                     ),
@@ -95,7 +95,7 @@ class Migration(migrations.Migration):
                     "peer",
                     models.CharField(
                         blank=True,
-                        help_text="The last hop: a proxy, where there is one. Empty where it is one of many.",
+                        help_text="The last hop, which is a proxy if there is one. Empty if it is one of many.",
                         max_length=64,
                         verbose_name="connection from",
                     ),
@@ -105,7 +105,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         help_text=(
-                            "The header of the latest of them, its end if it is long. The client may have written any"
+                            "The header of the latest request, only its end if it is long. The client may have written any"
                             " of it."
                         ),
                         max_length=200,
@@ -182,7 +182,7 @@ class Migration(migrations.Migration):
                     models.PositiveIntegerField(
                         db_default=0,
                         default=0,
-                        help_text="Deliveries of the same id with another body.",
+                        help_text="Deliveries with the same id and another body.",
                         verbose_name="conflicting deliveries",
                     ),
                 ),
@@ -222,7 +222,7 @@ class Migration(migrations.Migration):
                     models.BooleanField(
                         db_default=False,
                         default=False,
-                        help_text="Whether a newer event of the same object was dispatched before.",
+                        help_text="True if a newer event of the same object was dispatched before.",
                         verbose_name="stale",
                     ),
                 ),
@@ -255,7 +255,7 @@ class Migration(migrations.Migration):
                     "newest_at",
                     models.DateTimeField(
                         blank=True,
-                        help_text="The vendor's own time, in UTC.",
+                        help_text="The vendor's time, in UTC.",
                         null=True,
                         verbose_name="newest vendor time",
                     ),

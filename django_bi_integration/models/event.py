@@ -95,7 +95,7 @@ class ReceivedEvent(models.Model):
         _("conflicting deliveries"),
         default=0,
         db_default=0,
-        help_text=_("Deliveries of the same id with another body."),
+        help_text=_("Deliveries with the same id and another body."),
     )
     conflicting_body = models.BinaryField(_("latest conflicting body"), null=True, blank=True)
 
@@ -116,7 +116,7 @@ class ReceivedEvent(models.Model):
         _("stale"),
         default=False,
         db_default=False,
-        help_text=_("Whether a newer event of the same object was dispatched before."),
+        help_text=_("True if a newer event of the same object was dispatched before."),
     )
 
     objects = Manager.from_queryset(ReceivedEventQuerySet)()

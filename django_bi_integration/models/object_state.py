@@ -41,7 +41,7 @@ class ObjectState(models.Model):
     object_id = models.CharField(_("object id"), max_length=255)
     subject_id = models.CharField(_("subject"), max_length=255, blank=True)
     newest_at = models.DateTimeField(
-        _("newest vendor time"), null=True, blank=True, help_text=_("The vendor's own time, in UTC.")
+        _("newest vendor time"), null=True, blank=True, help_text=_("The vendor's time, in UTC.")
     )
     newest_event = models.ForeignKey(
         "ReceivedEvent", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"

@@ -41,15 +41,18 @@ def validate_networks(value: object) -> None:
             ) from error
         if is_vast(network):
             raise ValidationError(
-                _("“%(entry)s” is a large part of the internet and proves nothing. Name the sender’s own networks."),
+                _(
+                    "“%(entry)s” is a large part of the internet, so it authenticates nobody. Name only the sender’s"
+                    " networks."
+                ),
                 params={"entry": entry},
             )
         proxies = (proxy for hop in read_hops(settings.TRUSTED_PROXIES) for proxy in hop)
         if proxy := next((proxy for proxy in proxies if overlap(network, proxy)), None):
             raise ValidationError(
                 _(
-                    "“%(entry)s” overlaps the trusted proxy “%(proxy)s”: who is in both could claim any address. Name"
-                    " the sender’s own networks here, and your proxies alone in TRUSTED_PROXIES."
+                    "“%(entry)s” overlaps the trusted proxy “%(proxy)s”, and an address in both could claim any"
+                    " address. Name the sender’s networks here, and only your proxies in TRUSTED_PROXIES."
                 ),
                 code=NAMES_A_PROXY,
                 params={"entry": entry, "proxy": proxy},
@@ -137,7 +140,7 @@ class WebhookRegistration(models.Model):
         """Return advice to a person whose key does not look like one of the vendor's; "" if it does."""
         if re.fullmatch(r"[0-9a-f]{32}", raw.strip()):
             return ""
-        return _("Big Interview's keys are 32 characters, digits and a to f. Check that it was copied whole.")
+        return _("Big Interview's keys have 32 characters, digits and a to f. Check that you copied the whole key.")
 
     def clear_key(self) -> None:
         """Remove the key and the previous key. Save afterwards."""

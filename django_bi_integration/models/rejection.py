@@ -1,4 +1,4 @@
-"""Rejection: how often, why and from where deliveries were turned away; counts, never their content."""
+"""Rejection: how often, why and from where deliveries were rejected; counts, never their content."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -6,16 +6,16 @@ from django.utils.translation import gettext_lazy as _
 from django_bi_integration.models.managers import Manager
 from django_bi_integration.models.registration import WebhookRegistration
 
-#: How many characters of the hops are shown where there is a row for each rejection.
+#: How many characters of the hops a list shows.
 WIDTH = 60
 
 
 class Rejection(models.Model):
     """A number of rejected requests with the same registration, reason, address and peer.
 
-    A web process writes at most one batch of these in a while. The number of addresses that it distinguishes is
-    bounded, and so is the number of rows for each registration and reason: a flood of rejected requests can neither
-    fill the table nor push out rejections of another kind.
+    A web process writes them in batches. The number of addresses that it distinguishes is bounded, and so is the number
+    of rows for each registration and reason: a flood of rejected requests can neither fill the table nor displace
+    rejections of another kind.
     """
 
     class Reason(models.TextChoices):
@@ -41,19 +41,21 @@ class Rejection(models.Model):
     )
     reason = models.CharField(_("reason"), max_length=20, choices=Reason)
     address = models.CharField(
-        _("address"), max_length=45, blank=True, help_text=_("Empty where it is unknown or one of many.")
+        _("address"), max_length=45, blank=True, help_text=_("Empty if it is unknown or one of many.")
     )
     peer = models.CharField(
         _("connection from"),
         max_length=64,
         blank=True,
-        help_text=_("The last hop: a proxy, where there is one. Empty where it is one of many."),
+        help_text=_("The last hop, which is a proxy if there is one. Empty if it is one of many."),
     )
     forwarded_for = models.CharField(
         "X-Forwarded-For",
         max_length=200,
         blank=True,
-        help_text=_("The header of the latest of them, its end if it is long. The client may have written any of it."),
+        help_text=_(
+            "The header of the latest request, only its end if it is long. The client may have written any of it."
+        ),
     )
     count = models.PositiveIntegerField(_("requests"))
     first_at = models.DateTimeField(_("first"))
@@ -66,7 +68,7 @@ class Rejection(models.Model):
         verbose_name = _("rejection")
         verbose_name_plural = _("rejections")
         ordering = ["-last_at"]
-        # Each batch of rejections looks for the oldest rows of its kinds.
+        # Each batch of rejections queries the oldest rows of its kinds.
         indexes = [models.Index(fields=["registration", "reason", "id"], name="bi_rejection_kind")]
 
     def __str__(self) -> str:
@@ -74,6 +76,6 @@ class Rejection(models.Model):
 
     @property
     def way(self) -> str:
-        """The nearest hops as seen, the connection's own at the end: ``54.243.7.71, 192.0.2.10 → 10.0.0.5``."""
+        """The nearest hops as seen, the connection's peer last: ``54.243.7.71, 192.0.2.10 → 10.0.0.5``."""
         hops = " → ".join(filter(None, [self.forwarded_for, self.peer])) or "–"
         return hops if len(hops) <= WIDTH else f"…{hops[-WIDTH:]}"

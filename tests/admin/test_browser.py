@@ -41,7 +41,7 @@ def open_new_registration(admin, vendor):
 @pytest.mark.parametrize("width", [1200, 390])
 def test_big_interviews_key_is_pasted_and_its_event_arrives(admin, width):
     admin.set_viewport_size({"width": 1200, "height": 900})
-    open_new_registration(admin, "Big Interview Proves")
+    open_new_registration(admin, "Big Interview Authenticates")
     admin.set_viewport_size({"width": width, "height": 900})
     admin.get_by_label("Name").fill("Career centre")
     admin.get_by_label("Key:").fill(KEY)
@@ -57,7 +57,7 @@ def test_big_interviews_key_is_pasted_and_its_event_arrives(admin, width):
 
 
 def test_innovative_educators_addresses_are_there_already(admin):
-    open_new_registration(admin, "Innovative Educators Proves")
+    open_new_registration(admin, "Innovative Educators Authenticates")
     expect(admin.get_by_label("Allowed networks")).to_have_value("54.243.7.71\n3.83.213.76")
     admin.get_by_role("button", name="Save", exact=True).click()
     registration = WebhookRegistration.objects.get()
@@ -68,7 +68,7 @@ def test_innovative_educators_addresses_are_there_already(admin):
 
 
 def test_the_url_is_copied_with_one_click(admin):
-    open_new_registration(admin, "Big Interview Proves")
+    open_new_registration(admin, "Big Interview Authenticates")
     admin.get_by_role("button", name="Save and continue editing").click()
     admin.context.grant_permissions(["clipboard-read", "clipboard-write"])
     admin.get_by_role("button", name="Copy").click()
@@ -132,7 +132,7 @@ def test_the_previous_key_is_ended_by_a_button_that_needs_no_javascript(
     assert deliver(registration, key=KEY).status_code == 200
     page.goto(address)
     page.get_by_role("button", name="End the previous key now").click()
-    expect(page.get_by_text("The previous key does not work any more.")).to_be_visible()
+    expect(page.get_by_text("The previous key is no longer accepted.")).to_be_visible()
     assert deliver(registration, key=KEY).status_code == 401
     assert WebhookRegistration.objects.get().name == "Careers"
     page.context.close()

@@ -45,7 +45,7 @@ def form(**fields):
 
 def test_a_new_registration_begins_with_the_choice_of_its_vendor(admin_client):
     page = admin_client.get(ADD)
-    assert "Who will send the webhooks?" in texts(page)
+    assert "Which vendor will send the webhooks?" in texts(page)
     assert 'href="?vendor=big_interview"' in page.content.decode()
 
 
@@ -66,7 +66,7 @@ def test_no_method_breaks_a_page(admin_client, method):
 
 @pytest.mark.parametrize("vendor", ["", "nobody"])
 def test_an_unknown_vendor_is_asked_for_again(admin_client, vendor):
-    assert "Who will send the webhooks?" in texts(admin_client.get(ADD, {"vendor": vendor}))
+    assert "Which vendor will send the webhooks?" in texts(admin_client.get(ADD, {"vendor": vendor}))
 
 
 def test_the_published_addresses_are_filled_in(admin_client):
@@ -117,7 +117,7 @@ def test_what_cannot_be_the_key_is_an_error_that_explains_the_fix(admin_client, 
 def test_a_registration_that_lets_nobody_in_is_kept_with_a_warning(admin_client):
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(), follow=True)
     assert "“Career centre” rejects everything until it has a key or an allowlist." in texts(page)
-    assert "none: rejects everything" in texts(page)
+    assert "none, so it rejects everything" in texts(page)
 
 
 def test_a_registration_whose_vendor_sends_no_key_asks_for_an_allowlist_alone(admin_client):
@@ -135,7 +135,7 @@ def test_a_new_key_may_overlap_with_the_previous_one(admin_client):
     page = url(WebhookRegistration, "change", made.pk)
     admin_client.post(page, form(key="0" * 32, overlap="7"))
     assert [deliver(made, key=key).status_code for key in (KEY, "0" * 32)] == [200, 200]
-    assert "set; the previous key works until" in texts(admin_client.get(page))
+    assert "set; the previous key is accepted until" in texts(admin_client.get(page))
 
 
 def test_saving_without_a_key_keeps_the_key_and_the_vendor(admin_client):
@@ -159,7 +159,7 @@ def test_a_network_that_is_none_is_named(admin_client):
 @pytest.mark.parametrize(
     ("allowed", "message"),
     [
-        ("0.0.0.0/0", "“0.0.0.0/0” is a large part of the internet and proves nothing."),
+        ("0.0.0.0/0", "“0.0.0.0/0” is a large part of the internet, so it authenticates nobody."),
         ("10.0.0.0/24", "“10.0.0.0/24” overlaps the trusted proxy “10.0.0.5”"),
     ],
 )
@@ -179,10 +179,10 @@ def test_the_registration_tells_whether_it_was_ever_called(admin_client):
         registration=made, reason="key_wrong", count=4, first_at=stored().received_at, last_at=stored().received_at
     )
     text = texts(admin_client.get(page))
-    assert "Latest new event just now." in text
+    assert "The latest new event arrived just now." in text
     assert "Rejected in the last 24 hours: 4 (key is wrong)." in text
     ReceivedEvent.objects.update(received_at=timezone.now() - timedelta(minutes=1))
-    assert "Latest new event 1 minute ago." in texts(admin_client.get(page)).replace("\xa0", " ")
+    assert "The latest new event arrived 1 minute ago." in texts(admin_client.get(page)).replace("\xa0", " ")
 
 
 def test_a_registration_can_be_deleted_until_it_has_events(admin_client):
@@ -320,7 +320,7 @@ def test_a_hop_that_the_setting_knows_is_suggested_with_all_its_networks(admin_c
 def test_a_rejection_of_many_sources_has_no_setting_to_show(admin_client):
     now = timezone.now()
     rejection = Rejection.objects.create(reason="key_wrong", count=4, first_at=now, last_at=now)
-    assert "TRUSTED_PROXIES makes of it: –" in texts(admin_client.get(url(Rejection, "change", rejection.pk)))
+    assert "The address for each TRUSTED_PROXIES: –" in texts(admin_client.get(url(Rejection, "change", rejection.pk)))
 
 
 def test_what_a_stranger_wrote_is_text(admin_client):
@@ -393,4 +393,4 @@ def test_a_list_of_too_many_rows_is_cut_and_says_so(admin_client, monkeypatch, r
     Rejection.objects.bulk_create(Rejection(reason="method", count=1, first_at=now, last_at=now) for _ in range(rows))
     page = texts(admin_client.get(url(Rejection)))
     assert shown in page
-    assert ("There are more than 3." in page) is is_cut
+    assert ("There are more than 3 rows." in page) is is_cut

@@ -157,7 +157,7 @@ def api(settings):
 def test_a_pasted_key_is_checked_and_never_shown_again(admin_client, api):
     page = admin_client.post(ADD, form(api_key=f" {API_KEY} "), follow=True)
     made = BigInterviewAccount.objects.get()
-    assert re.search(r"Big Interview takes the API key of “xyz”; it answered in \d+ ms\.", texts(page))
+    assert re.search(r"Big Interview accepts the API key of “xyz”; the response took \d+ ms\.", texts(page))
     assert api.requests[0].headers["authorization"] == API_KEY
     change = admin_client.get(f"{LIST}{made.pk}/change/")
     assert "Current key: set" in texts(change)
@@ -168,8 +168,8 @@ def test_a_pasted_key_is_checked_and_never_shown_again(admin_client, api):
 @pytest.mark.parametrize(
     ("script", "text"),
     [
-        (answer(401), "does not take the API key of “xyz”. The Partner API answered 401."),
-        (answer(200, "x"), "is not known. The API"),
+        (answer(401), "rejects the API key of “xyz”. The Partner API answered 401."),
+        (answer(200, "x"), "could not be checked. The API"),
     ],
 )
 def test_a_key_that_is_not_accepted_is_stored_and_reported(admin_client, api, script, text):
@@ -304,7 +304,9 @@ def test_a_403_for_an_anonymous_user_does_not_mark_the_key_as_rejected(api):
 
 
 def test_an_account_without_a_key_is_stored_with_a_warning(admin_client):
-    assert "lets nobody through until it has an API key" in texts(admin_client.post(ADD, form(), follow=True))
+    assert "cannot be used for single sign-on until it has an API key" in texts(
+        admin_client.post(ADD, form(), follow=True)
+    )
 
 
 def test_a_mistake_in_the_form_does_not_show_the_key(admin_client):
@@ -316,7 +318,7 @@ def test_a_mistake_in_the_form_does_not_show_the_key(admin_client):
 def test_keys_can_be_checked_from_the_list(admin_client, api):
     made = account()
     page = admin_client.post(LIST, {"action": "check_keys", "_selected_action": made.pk}, follow=True)
-    assert "Big Interview takes the API key of “xyz”" in texts(page)
+    assert "Big Interview accepts the API key of “xyz”" in texts(page)
     assert LogEntry.objects.get().get_change_message() == "Checked the API key with Big Interview."
 
 

@@ -137,7 +137,7 @@ class TestConflicts:
         entry = LogEntry.objects.get()
         assert (entry.object_id, entry.get_change_message()) == (
             str(event.pk),
-            "Swapped the body with the conflicting one, to be dispatched instead.",
+            "Replaced the body by the conflicting one, and scheduled it to be dispatched.",
         )
 
     def test_a_second_click_does_not_swap_it_back(self, admin_client, preposted):

@@ -57,7 +57,7 @@ def rotated(admin_client):
 
 def test_the_previous_key_ends_when_the_button_is_pressed(admin_client, rotated):
     """Also in this process, which has just let it in."""
-    assert "The previous key does not work any more." in texts(press_end_button(admin_client, rotated))
+    assert "The previous key is no longer accepted." in texts(press_end_button(admin_client, rotated))
     assert statuses(rotated) == [401, 200]
     assert history()[-1] == "Ended the previous key."
     page = admin_client.get(page_of(rotated))
@@ -106,7 +106,7 @@ def test_a_choice_about_the_key_that_has_no_effect_is_an_error(admin_client, rot
 
 def test_a_new_key_needs_the_choice_of_how_long_the_old_one_works(admin_client, rotated):
     page = admin_client.post(page_of(rotated), form(key="1" * 32))
-    assert "Choose for how long the key until now works." in texts(page)
+    assert "Choose how long the current key is accepted." in texts(page)
     assert statuses(rotated) == [200, 200]
 
 
@@ -122,7 +122,7 @@ def test_the_history_says_what_was_changed(admin_client):
     said = history()
     assert said[0] == "Changed Name."
     assert re.fullmatch(r"Replaced the key; the previous one works until \d{4}-\d\d-\d\d \d\d:\d\d UTC\.", said[1])
-    assert said[2:] == ["Changed Name. Replaced the key; the previous one stopped at once.", "No fields changed."]
+    assert said[2:] == ["Changed Name. Replaced the key; the previous one is rejected at once.", "No fields changed."]
 
 
 def test_the_key_that_is_there_already_is_not_said_to_be_replaced(admin_client, rotated):
