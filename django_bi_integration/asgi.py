@@ -1,4 +1,4 @@
-"""For a project's ``asgi.py``: bound what a request to a webhook may upload.
+"""For a project's ``asgi.py``: limit the size of the body of a request to a webhook.
 
 Under ASGI, Django reads the whole body, into a file if it is large, before it looks for a view.
 """
@@ -13,21 +13,23 @@ from django.utils import translation
 
 from django_bi_integration.conf import settings
 
+__all__ = ["limit_body"]
+
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: A part of each webhook's path: most requests are passed on without being resolved.
+#: A part of each webhook's path, so that most requests are passed on without being resolved.
 PART = "webhooks/"
 
 
 def limit_body(application: Application, *, urlconf: str | None = None) -> Application:
     """Wrap an ASGI application so that a webhook reads no more of a body than ``MAX_BODY_BYTES`` and one byte.
 
-    The wrapper answers nothing itself. It ends the body early, and the view rejects the request with the status that it
-    gives any other: 404, 401, 403 or 413. Requests for other URLs, and other protocols, are passed on untouched.
+    The wrapper sends no response itself. It ends the body early, and the view rejects the request with the usual
+    status: 404, 401, 403 or 413. Requests for other URLs, and other protocols, are passed on untouched.
     ``urlconf`` is the URLconf that includes this package's URLs, if it is not ``ROOT_URLCONF``; with several, call this
     once for each.
     """
@@ -47,7 +49,7 @@ def _is_webhook(scope: Scope, urlconf: str | None) -> bool:
         path = path[len(prefix) :]
     if PART not in path:
         return False
-    # The language is a part of the path if the URLs are in i18n_patterns, as LocaleMiddleware will find out.
+    # If the URLs are in i18n_patterns, the language is a part of the path, as for LocaleMiddleware.
     with translation.override(translation.get_language_from_path(path)):
         try:
             match = resolve(path, urlconf)
@@ -57,24 +59,24 @@ def _is_webhook(scope: Scope, urlconf: str | None) -> bool:
 
 
 def _declared_length(scope: Scope) -> float:
-    """Return the Content-Length, 0 if there is none. As a float, because Python reads no integer of 5,000 digits."""
+    """Return the Content-Length, or 0. It is a float, because Python does not parse an int of 5,000 digits."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     return float(length) if length.isdigit() else 0
 
 
 class _Limited:
-    """The ``receive`` of a request: hand on the body up to one byte above the limit, and then say that it has ended."""
+    """The ``receive`` of a request: pass on the body up to one byte above the limit, and then end it."""
 
     def __init__(self, receive: Receive, declared: float, limit: int) -> None:
         self._receive = receive
-        # Of a body that declares itself too large, nothing is read: the view looks at the header first.
+        # Nothing is read of a body whose declared length is too large: the view checks the header first.
         self._left = limit + 1 if declared <= limit else 0
         self._is_cut = False
 
     async def __call__(self) -> Message:
         if self._is_cut:
-            # The server still waits to hand on the rest. Django listens for a disconnect meanwhile, and accepts nothing
-            # else: it cancels this when the response has been sent.
+            # The server still waits to pass on the rest. Django listens for a disconnect meanwhile, accepts nothing
+            # else, and cancels this when the response has been sent.
             await asyncio.get_running_loop().create_future()
         if self._left == 0:
             return self._end(b"")

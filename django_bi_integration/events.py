@@ -5,6 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
+__all__ = [
+    "COURSE_COMPLETE",
+    "INTERVIEW_CREATED",
+    "INTERVIEW_DELETED",
+    "INTERVIEW_UPDATED",
+    "CourseCompletion",
+    "EventData",
+    "Interview",
+    "Learner",
+]
+
 INTERVIEW_CREATED = "interview.created"
 INTERVIEW_UPDATED = "interview.updated"
 INTERVIEW_DELETED = "interview.deleted"

@@ -21,6 +21,8 @@ from django_bi_integration.dispatch.separately import MAX_CRASHES, reconnect_aft
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.transactions import is_conflict, retry_on_conflict
 
+__all__ = ["Horizon", "dispatch_pending"]
+
 logger = logging.getLogger(__name__)
 
 #: Seconds of work that one claim should be.

@@ -8,4 +8,4 @@ VENDORS: dict[str, Vendor] = {vendor.slug: vendor for vendor in (BIG_INTERVIEW, 
 
 CHOICES = [(vendor.slug, vendor.label) for vendor in VENDORS.values()]
 
-__all__ = ["BIG_INTERVIEW", "CHOICES", "INNOVATIVE_EDUCATORS", "VENDORS", "Vendor"]
+__all__ = ["BIG_INTERVIEW", "INNOVATIVE_EDUCATORS", "VENDORS", "Vendor"]
