@@ -7,7 +7,7 @@ in_venv = .venv/bin/python
 run_demo = $(in_venv) manage.py demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs audit tox bench setup clean
+.PHONY: help demo test lint docs audit tox bench trace setup clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r name text; do \
@@ -22,12 +22,13 @@ test:  ## the common test suite on each database there is (ARGS="tests/test_x.py
 	@$(setup) test
 	@exec $(in_venv) -m scripts.run_tests $(ARGS)
 
-lint:  ## style, types, import contracts, missing migrations
+lint:  ## style, types, structure, missing migrations
 	@$(setup) lint test
 	$(in_venv) -m ruff check .
 	$(in_venv) -m ruff format --check .
 	$(in_venv) -m mypy
 	.venv/bin/lint-imports
+	$(in_venv) -m scripts.structure
 	$(in_venv) manage.py makemigrations --check --dry-run
 
 docs:  ## the documentation, in docs/_build/html
@@ -45,6 +46,10 @@ tox:  ## the matrix of Python and Django versions, as far as the interpreters ar
 bench:  ## the package beside its peers, in ratios (ARGS="intake --rounds 3", ARGS=--help)
 	@$(setup) test bench
 	@exec $(in_venv) -m benchmarks $(ARGS)
+
+trace:  ## the functions on the path of one delivery and one dispatch
+	@$(setup) test
+	@$(in_venv) -m scripts.trace
 
 setup:  ## only set up .venv (EXTRAS="test mariadb")
 	@$(setup) $(EXTRAS)

@@ -50,7 +50,7 @@ def innovative_educators() -> Any:
 def deliver(to: WebhookRegistration, body: bytes | str = CREATED, key: str | None = KEY, **request: Any) -> Any:
     """POST a body to the registration's URL with the vendor's headers; the response."""
     headers = {**BIG_INTERVIEW_HEADERS, **({} if key is None else {"authorization": key}), **request.pop("headers", {})}
-    path = request.pop("path", to.get_absolute_url())
+    path = request.pop("path", None) or to.get_absolute_url()
     body = body.encode() if isinstance(body, str) else body
     request = {"content_type": "application/json; charset=utf-8", "CONTENT_LENGTH": str(len(body)), **request}
     return Client(raise_request_exception=False).generic("POST", path, body, headers=headers, **request)
