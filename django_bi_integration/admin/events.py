@@ -59,7 +59,7 @@ class ConflictFilter(admin.SimpleListFilter):
 
 
 def _reports(swapped: int, busy: int, unreadable: int) -> list[tuple[int, int, str]]:
-    """Return the message for each group of ``Swaps``, with its level and number."""
+    """Return the message for each group of ``SwapResult``, with its level and number."""
     done = ngettext(
         "The other body of %d event will be dispatched.", "The other bodies of %d events will be dispatched.", swapped
     )

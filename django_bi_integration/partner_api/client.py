@@ -23,7 +23,7 @@ from django_bi_integration.exceptions import (
     InvalidAttributes,
     KeyRejected,
     TemporaryFailure,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UnknownUser,
 )
 from django_bi_integration.keys import checked_key
@@ -84,7 +84,7 @@ class PartnerClient:
     Raises ValueError if the key is blank or cannot be sent in a header.
 
     Every method raises PartnerAPIError: KeyRejected, UnknownUser, InvalidAttributes, RateLimited, Unavailable or
-    UnexpectedAnswer. Redirects are not followed.
+    UnexpectedResponse. Redirects are not followed.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class PartnerClient:
         user = _read_user(self._call("POST", f"/api/users/{_segment(partner_id)}", details))
         # Another user's token would open that user's interviews.
         if user.partner_id != partner_id:
-            raise UnexpectedAnswer("The API answered for another user.", status=201 if user.is_new else 200)
+            raise UnexpectedResponse("The API answered for another user.", status=201 if user.is_new else 200)
         return user
 
     @sensitive_variables()
@@ -188,7 +188,7 @@ def _read_user(answer: Answer) -> PartnerUser:
     token = as_mapping(user.get("token"))
     partner_id, text = as_text(user.get("partner_id")), as_text(token.get("token"))
     if partner_id is None or text is None or not TOKEN.fullmatch(text):
-        raise UnexpectedAnswer("The API's answer has no partner id, or no token.", status=answer.status)
+        raise UnexpectedResponse("The API's answer has no partner id, or no token.", status=answer.status)
     return PartnerUser(
         partner_id=partner_id,
         token=text,
@@ -225,5 +225,5 @@ def _as_number(value: object) -> float | None:
 def _items(document: Mapping[str, Any], name: str) -> list[Any]:
     items = document.get(name)
     if not isinstance(items, list):
-        raise UnexpectedAnswer(f"The API's answer has no list of {name}.")
+        raise UnexpectedResponse(f"The API's answer has no list of {name}.")
     return items

@@ -21,7 +21,7 @@ from django_bi_integration.exceptions import (
     PartnerAPIError,
     RateLimited,
     Unavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UnknownUser,
 )
 from django_bi_integration.json_body import read_object
@@ -99,7 +99,7 @@ class Transport:
         if response.status_code not in (200, 201):
             raise self._error(response, as_mapping(as_mapping(document).get("error")))
         if document is None:
-            raise UnexpectedAnswer("The API's answer is not a JSON object.", status=response.status_code)
+            raise UnexpectedResponse("The API's answer is not a JSON object.", status=response.status_code)
         return Answer(response.status_code, document)
 
     @sensitive_variables()
@@ -116,7 +116,7 @@ class Transport:
         except requests.RequestException as error:
             failure = Unavailable(f"The Partner API cannot be reached: {_reason(error, deadline)}")
         except Exception as error:  # noqa: BLE001 - requests and urllib3 leak other exceptions for malformed responses
-            failure = UnexpectedAnswer(f"The Partner API's answer cannot be read: {type(error).__name__}")
+            failure = UnexpectedResponse(f"The Partner API's answer cannot be read: {type(error).__name__}")
         # Raised outside of the except clauses: their exception holds the request, and with it the key.
         raise failure
 
@@ -158,7 +158,7 @@ class Transport:
         if status in (401, 403):
             return KeyRejected(text, status=status)
         if status == 404 and "html" in response.headers.get("Content-Type", ""):
-            return UnexpectedAnswer("The Partner API's URL leads to a web page. Check the subdomain.", status=status)
+            return UnexpectedResponse("The Partner API's URL leads to a web page. Check the subdomain.", status=status)
         if status == 404:
             return UnknownUser(text, status=status)
         if status == 422:
@@ -167,7 +167,7 @@ class Transport:
             return RateLimited(text, status=status, retry_after=_retry_after(response))
         if status >= 500:
             return Unavailable(text, status=status, retry_after=_retry_after(response))
-        return UnexpectedAnswer(text, status=status)
+        return UnexpectedResponse(text, status=status)
 
     def _fields(self, message: object) -> dict[str, tuple[str, ...]]:
         def texts(value: object) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
             return bytes(body)
         body += piece
         if len(body) > MAX_ANSWER_BYTES:
-            raise UnexpectedAnswer("The API's answer is too large.", status=response.status_code)
+            raise UnexpectedResponse("The API's answer is too large.", status=response.status_code)
     raise Unavailable("The Partner API cannot be reached: no answer in time")
 
 

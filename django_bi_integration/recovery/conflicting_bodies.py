@@ -20,7 +20,7 @@ from django_bi_integration.webhooks.store import write_what_fits
 PARSED = ("event_type", "subject_id", "object_type", "object_id", "object_key", "occurred_at")
 
 
-class Swaps(NamedTuple):
+class SwapResult(NamedTuple):
     """The events that ``dispatch_conflicting`` found to have a conflicting body, by primary key.
 
     ``swapped`` are due again. ``busy`` and ``unreadable`` were skipped: a worker has locked the event or its object, or
@@ -32,7 +32,7 @@ class Swaps(NamedTuple):
     unreadable: list[int]
 
 
-def dispatch_conflicting(events: QuerySet[ReceivedEvent], *, record: Record | None = None) -> Swaps:
+def dispatch_conflicting(events: QuerySet[ReceivedEvent], *, record: Record | None = None) -> SwapResult:
     """Dispatch the latest conflicting body of each event instead of the stored one, which becomes the conflicting one.
 
     All receivers run again; to undo what they did for the other body is up to the host project. Only events with
@@ -41,7 +41,7 @@ def dispatch_conflicting(events: QuerySet[ReceivedEvent], *, record: Record | No
     Each swap is one transaction, and waits for no worker. ``record`` is called with the swapped event in a list, and
     commits with it. If an error ends this, the swaps before it stay.
     """
-    swaps = Swaps([], [], [])
+    swaps = SwapResult([], [], [])
     wanted = list(_swappable(events).order_by("pk").values_list("pk", flat=True))
     try:
         for pk in wanted:
@@ -57,7 +57,7 @@ def _swappable(events: QuerySet[ReceivedEvent]) -> QuerySet[ReceivedEvent]:
 
 
 def _swap(pk: int, record: Record | None) -> str | None:
-    """Swap the bodies of one event; return its field of ``Swaps``, or None if there is nothing to swap any more."""
+    """Swap the bodies of one event; return its field of ``SwapResult``, or None if nothing is left to swap."""
     with write_transaction():
         event, states = _lock_swappable(pk)
         if event is None:

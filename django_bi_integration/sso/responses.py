@@ -27,7 +27,7 @@ from django_bi_integration.exceptions import (
     TooManyLaunches,
     TooManyVisits,
     UndecryptableKey,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UnknownUser,
 )
 from django_bi_integration.sso.records import DOUBLE_CLICK
@@ -95,7 +95,7 @@ OUTCOMES: Mapping[type, Outcome] = {
     UndecryptableKey: Outcome(502, "key_unreadable", OUT_OF_ORDER),
     KeyRejected: Outcome(502, "key_rejected", OUT_OF_ORDER),
     UnknownUser: Outcome(502, "unknown_user", OUT_OF_ORDER),
-    UnexpectedAnswer: Outcome(502, "unexpected_answer", OUT_OF_ORDER),
+    UnexpectedResponse: Outcome(502, "unexpected_answer", OUT_OF_ORDER),
     TooManyLaunches: Outcome(
         503,
         "too_many_launches",

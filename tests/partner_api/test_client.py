@@ -17,7 +17,7 @@ from django_bi_integration.exceptions import (
     PartnerAPIError,
     RateLimited,
     Unavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UnknownUser,
 )
 from django_bi_integration.partner_api import PartnerClient
@@ -189,14 +189,14 @@ def test_rejected_attributes_are_named(refresh, message, fields, text):
     ids=lambda script: script[:12].decode() + script[-20:].decode(),
 )
 def test_an_invalid_answer_is_unexpected(refresh, script):
-    with pytest.raises(UnexpectedAnswer) as failure:
+    with pytest.raises(UnexpectedResponse) as failure:
         refresh(script)
     assert len(failure.value.api.requests) == 1
 
 
 def test_a_redirect_is_not_followed(refresh):
     """The key would be sent to the other host."""
-    with partner_api() as elsewhere, pytest.raises(UnexpectedAnswer):
+    with partner_api() as elsewhere, pytest.raises(UnexpectedResponse):
         refresh(answer(307, Location=elsewhere.url + "/api/users/abc123"))
     assert elsewhere.requests == []
 
@@ -212,7 +212,7 @@ def test_a_redirect_is_not_followed(refresh):
     ids=["hung up", "truncated", "nonsense length", "another protocol"],
 )
 def test_a_broken_answer_is_unavailable_or_unexpected(refresh, script):
-    with pytest.raises((Unavailable, UnexpectedAnswer)):
+    with pytest.raises((Unavailable, UnexpectedResponse)):
         refresh(script)
 
 
@@ -299,14 +299,14 @@ def test_the_body_of_a_redirect_is_not_read(refresh):
     """It is not decompressed either: 300 kB would become 300 MB."""
     bomb = gzip.compress(b"0" * 300_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UnexpectedAnswer):
+    with pytest.raises(UnexpectedResponse):
         refresh(answer(302, bomb, Location="/x", Content_Encoding="gzip"), budget=8)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr("django_bi_integration.partner_api.transport.MAX_ANSWER_BYTES", 1000)
-    with partner_api(answer(200, b"[" + b"1," * 2000)) as api, pytest.raises(UnexpectedAnswer, match="too large"):
+    with partner_api(answer(200, b"[" + b"1," * 2000)) as api, pytest.raises(UnexpectedResponse, match="too large"):
         PartnerClient(api.url, API_KEY).tracks("abc123")
 
 

@@ -23,7 +23,7 @@ from django_bi_integration.exceptions import (
     TooManyVisits,
     Unavailable,
     UndecryptableKey,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UnknownUser,
 )
 from django_bi_integration.sso.responses import OUTCOMES
@@ -44,7 +44,7 @@ ERRORS = [
     (KeyOfAnotherAccount("x"), 502, "key_unreadable"),
     (KeyRejected("x"), 502, "key_rejected"),
     (UnknownUser("x"), 502, "unknown_user"),
-    (UnexpectedAnswer("x"), 502, "unexpected_answer"),
+    (UnexpectedResponse("x"), 502, "unexpected_answer"),
     (GiveUp("x"), 502, "internal_error"),  # raised by a function of the host project, for example
     (TooManyLaunches("x", retry_after=1), 503, "too_many_launches"),
     (RateLimited("x"), 503, "rate_limited"),

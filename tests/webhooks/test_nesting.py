@@ -66,7 +66,7 @@ print(told)
     [
         *[("webhook", body, "[400]") for body in NESTED],
         ("launch", "lists", "[400]"),
-        ("partner", "lists", "['UnexpectedAnswer']"),
+        ("partner", "lists", "['UnexpectedResponse']"),
     ],
 )
 def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, told):

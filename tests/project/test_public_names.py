@@ -1,0 +1,36 @@
+"""The public names: what each public module exports, and what the reference page documents."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
+PACKAGE = "django_bi_integration"
+#: The modules in the page's first table.
+MODULES = re.findall(rf"^\| `{PACKAGE}\.([\w.]+)` \|", PAGE, re.MULTILINE)
+#: What the page takes from docstrings: a module or a name in one.
+DIRECTIVES = re.findall(rf"^\.\. auto(\w+):: {PACKAGE}\.([\w.]+)$", PAGE, re.MULTILINE)
+
+
+def exported(module):
+    return import_module(f"{PACKAGE}.{module}").__all__
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_name_that_a_public_module_exports_is_on_the_page(module):
+    is_documented_whole = ("module", module) in DIRECTIVES
+    missing = [name for name in exported(module) if not re.search(rf"\b{name}\b", PAGE)]
+    assert is_documented_whole or not missing
+
+
+def test_every_documented_name_is_exported_by_a_public_module():
+    names = [path.rpartition(".") for kind, path in DIRECTIVES if kind != "module"]
+    assert [f"{module}.{name}" for module, _, name in names if name not in exported(module)] == []
+
+
+def test_every_documented_module_is_in_the_table():
+    documented = {path if kind == "module" else path.rpartition(".")[0] for kind, path in DIRECTIVES}
+    assert documented <= set(MODULES)
+    assert len(MODULES) == len(set(MODULES))
