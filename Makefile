@@ -39,7 +39,7 @@ audit:  ## known vulnerabilities of all that is installed in .venv (ARGS="--igno
 	@$(setup) demo docs lint test audit
 	$(in_venv) scripts/audit.py $(ARGS)
 
-tox:  ## the matrix of Python and Django versions, as far as the interpreters are there
+tox:  ## the matrix of Python and Django versions, with the interpreters that are installed
 	@$(setup) lint
 	$(in_venv) -m tox run-parallel $(ARGS)
 

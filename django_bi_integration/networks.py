@@ -36,7 +36,7 @@ def read_address(text: str) -> Address | None:
 
 
 def read_network(text: object) -> Network:
-    """Return the network or address in ``text``; raise ValueError if there is none. IPv4 inside IPv6 becomes IPv4."""
+    """Return the network or address in ``text``, IPv4 inside IPv6 as IPv4. Raise ValueError if it has neither."""
     if not isinstance(text, str) or "%" in text:
         raise ValueError(f"{text!r} does not appear to be an address or a network")
     return _parse_network(text)

@@ -60,7 +60,7 @@ class Statement:
 
 
 class BulkUpdate:
-    """Set the ``changed`` columns of rows that match ``found_by``, in each row to values of its own.
+    """Set the ``changed`` columns of rows that match ``found_by``, in each row to different values.
 
     PostgreSQL gets one statement with an array for each column, other databases one statement for each row. ``also`` is
     SQL for columns that are set to the same value in every row.

@@ -1,6 +1,6 @@
 """Look up every installed package for known vulnerabilities: `make audit`.
 
-One that is known fails. A service that cannot be asked does not: it says so, and nothing was looked up.
+The command fails if it finds a vulnerability. If no service can be queried, it says so and succeeds.
 """
 
 import json
@@ -9,15 +9,15 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-#: Whom pip-audit can ask, in this order: a mirror of the registry often has the packages and not the advisories.
+#: The services to query, in this order: a mirror of the registry often has the packages without the advisories.
 SERVICES = ("pypi", "osv")
-#: Seconds for a service to answer about all packages.
-PATIENCE = 300
+#: Seconds that a service has to respond for all packages.
+TIMEOUT = 300
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a service knows: a line for each vulnerability, the packages that it knows, and those that it does not."""
+    """A service's response: a line for each vulnerability, the packages that it knows, and those that it does not."""
 
     vulnerabilities: list[str]
     known: list[str]
@@ -25,30 +25,30 @@ class Audit:
 
 
 class NoAnswer(Exception):
-    """The service could not be asked, or knows none of the packages."""
+    """The service could not be queried, or knows none of the packages."""
 
 
 def main() -> int:
-    """Ask the first service that answers; arguments go to pip-audit (``--ignore-vuln ID``)."""
+    """Query the first service that responds; arguments go to pip-audit (``--ignore-vuln ID``)."""
     for service in SERVICES:
         try:
-            return tell(service, ask(service, sys.argv[1:]))
+            return report(service, query(service, sys.argv[1:]))
         except NoAnswer as reason:
-            print(f"{service} could not be asked: {reason}")
-    print("NOT AUDITED: no service could be asked about vulnerabilities. Run `make audit` where one can be reached.")
+            print(f"{service} could not be queried: {reason}")
+    print("NOT AUDITED: no service could be queried. Run `make audit` on a machine that can reach one.")
     return 0
 
 
-def ask(service: str, arguments: list[str]) -> Audit:
-    """What the service knows of the installed packages."""
+def query(service: str, arguments: list[str]) -> Audit:
+    """Return what the service knows about the installed packages. Raise NoAnswer."""
     command = [sys.executable, "-m", "pip_audit", "--format=json", "--progress-spinner=off", "--skip-editable"]
     command += ["--vulnerability-service", service, *arguments]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        raise NoAnswer(f"no answer within {PATIENCE} seconds") from None
+        raise NoAnswer(f"no answer within {TIMEOUT} seconds") from None
     try:
-        audit = read(json.loads(run.stdout))
+        audit = parse(json.loads(run.stdout))
     except ValueError:
         raise NoAnswer((run.stderr.strip() or "it said nothing").splitlines()[-1][:300]) from None
     if not audit.known:
@@ -56,12 +56,12 @@ def ask(service: str, arguments: list[str]) -> Audit:
     return audit
 
 
-def read(report: dict[str, Any]) -> Audit:
-    """Read pip-audit's report in JSON."""
-    packages = report["dependencies"]
+def parse(output: dict[str, Any]) -> Audit:
+    """Parse pip-audit's output."""
+    packages = output["dependencies"]
     return Audit(
         vulnerabilities=[
-            f"{package['name']} {package['version']}: {found['id']}, mended in {found['fix_versions'] or 'no version'}"
+            f"{package['name']} {package['version']}: {found['id']}, fixed in {found['fix_versions'] or 'no version'}"
             for package in packages
             for found in package.get("vulns", ())
         ],
@@ -70,8 +70,8 @@ def read(report: dict[str, Any]) -> Audit:
     )
 
 
-def tell(service: str, audit: Audit) -> int:
-    """Print it; the exit code."""
+def report(service: str, audit: Audit) -> int:
+    """Print the result and return the exit code."""
     print(
         f"{service} knows {len(audit.known)} of the packages, and {len(audit.vulnerabilities)} vulnerabilities in them."
     )

@@ -1,4 +1,4 @@
-"""Run the tests on every database that is to be had, and say what ran on what: `make test`."""
+"""Run the tests on every available database, and print what ran on which: `make test`."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from tests.helpers.servers import KINDS, UNREACHABLE, Server, ServerMissing, pro
 
 COMMON = "not slow and not packaging"
 DATABASES = ["sqlite", "postgres", "mariadb"]
-#: Programs that are no servers of ours: how each is found, and what to do where it is not.
+#: Programs beside the servers: how each is found, and what to do if it is missing.
 PROGRAMS = {"browser": (browser.chromium, browser.MISSING), "nginx": (nginx.nginx, nginx.MISSING)}
 NO_TESTS = 5
 
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
-    """Our own options; whatever else was given is pytest's."""
+    """Return this script's options, and the other arguments, which are for pytest."""
     parser = argparse.ArgumentParser(
         prog="make test", description=__doc__, epilog="All other arguments go to pytest.", allow_abbrev=False
     )
@@ -61,7 +61,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         type=lambda text: set(text.split(",")),
         default=set(),
         metavar="NAMES",
-        help=f"fail where one of these is missing, as in {','.join([*KINDS, *PROGRAMS])}",
+        help=f"fail if one of these is missing, such as {','.join([*KINDS, *PROGRAMS])}",
     )
     parser.add_argument(
         "--databases",
@@ -78,7 +78,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
 
 
 def find_servers(started: ExitStack) -> tuple[dict[str, Server], dict[str, str]]:
-    """What is there, made known to pytest through the environment, and why the rest is not."""
+    """Return the servers, which pytest finds through the environment, and why others are missing."""
     servers = {}
     missing = {name: reason for name, (found, reason) in PROGRAMS.items() if not found()}
     for name in KINDS:
@@ -96,7 +96,7 @@ def find_servers(started: ExitStack) -> tuple[dict[str, Server], dict[str, str]]
 
 
 class Run:
-    """The pytest processes of one call and what came of them."""
+    """The pytest processes of one call and their results."""
 
     def __init__(self, marks: str, arguments: list[str]) -> None:
         self.marks = marks
@@ -106,12 +106,12 @@ class Run:
         self.codes: list[int] = []
 
     def on_sqlite(self) -> None:
-        """Every test that is wanted."""
+        """Run every selected test."""
         environment = {name: value for name, value in os.environ.items() if name != "TEST_DATABASE_URL"}
         self.pytest(f"SQLite {sqlite3.sqlite_version}", self.marks, environment)
 
     def on_server(self, server: Server) -> None:
-        """Those of them that talk to a database."""
+        """Run the selected tests that are marked with ``database``."""
         environment = {**os.environ, "TEST_DATABASE_URL": server.url}
         self.pytest(server.version, f"({self.marks}) and database", environment)
 
@@ -127,7 +127,7 @@ class Run:
         self.rows[title].seconds = time.monotonic() - begun
 
     def add(self, title: str, outcomes: list[dict[str, str]]) -> None:
-        """Count what happened; a test that had a deployment of its own counts there."""
+        """Count the outcomes. A test that ran on a separate deployment counts there."""
         self.rows[title] = Results()
         for one in outcomes:
             self.rows.setdefault(one["ran_on"] or title, Results()).outcomes[one["outcome"]] += 1
@@ -135,19 +135,19 @@ class Run:
                 self.reasons[one["reason"]] += 1
 
     def total(self) -> Counter[str]:
-        """All rows together."""
+        """Return the sum of all rows."""
         return sum((row.outcomes for row in self.rows.values()), Counter())
 
     def exit_code(self) -> int:
-        """The worst of the processes; a database that no wanted test talks to is no failure."""
+        """Return the highest exit code. It is not a failure if no selected test uses a database."""
         return max((code for code in self.codes if code != NO_TESTS), default=NO_TESTS)
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> int:
-    """Its exit code; when we are to stop, it may clean up first."""
+    """Return the exit code. If this script is stopped, let the process clean up first."""
     try:
         return process.wait()
-    except KeyboardInterrupt:  # the terminal told it, too
+    except KeyboardInterrupt:  # the terminal has interrupted the process as well
         process.wait()
         raise
     except SystemExit:
@@ -157,7 +157,7 @@ def wait_for(process: subprocess.Popen[bytes]) -> int:
 
 
 def print_tables(run: Run, servers: dict[str, Server], missing: dict[str, str]) -> None:
-    """What ran on what, what was skipped and how to get it; the last line is the sum."""
+    """Print what ran on which server, and what was skipped and why. The last line is the sum."""
     rows = {title: row for title, row in run.rows.items() if row.outcomes}
     width = max(len(title) for title in [*rows, "ran on"]) + 2
     print(f"\n{'ran on':<{width}}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")

@@ -1,6 +1,6 @@
 """Make the project's virtual environment: `python3 scripts/setup_env.py demo test`. Standard library only."""
 
-# Whatever `python3` is reads this file, perhaps one too old for the project: nothing newer than Python 3.7 here.
+# `python3` may be too old for the project, and has to read this file: nothing newer than Python 3.7 here.
 from __future__ import annotations
 
 import fcntl
@@ -27,7 +27,7 @@ SOURCES = ["setup.cfg", "pyproject.toml"]
 LOG_TAIL = 25
 SECONDS_BETWEEN_LINES = 4
 
-# pip's words, and what a person is told of them.
+# pip's output, and what is shown instead.
 PIP_STEPS = [
     (re.compile(r"^Collecting ([\w.-]+)"), "looking for"),
     (re.compile(r"^ *Downloading ([\w.]+)-"), "downloading"),
@@ -37,12 +37,12 @@ PIP_STEPS = [
 
 
 def main() -> int:
-    """Set up what was asked for, or say in one sentence why not."""
+    """Install the requested extras, or say in one sentence why that is not possible."""
     if sys.version_info < OLDEST:
         restart_with_newer_python()
     try:
         with (ROOT / "setup.cfg").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of two terminals one sets up, the other then finds it done
+            fcntl.flock(lock, fcntl.LOCK_EX)  # if two terminals do this at once, the second waits
             set_up(set(sys.argv[1:]))
     except KeyboardInterrupt:
         print("\nStopped. The same command begins the set-up again.", file=sys.stderr)
@@ -51,9 +51,9 @@ def main() -> int:
 
 
 def restart_with_newer_python() -> None:
-    """Hand over to a newer interpreter on the PATH, or leave with a sentence that says what is needed."""
+    """Restart with a newer interpreter on the PATH, or exit and say what is needed."""
     for name in ("python3.14", "python3.13", "python3.12", "python3.11"):
-        # A version manager's shim is there even for an interpreter that is not: so each is tried.
+        # A version manager has shims for interpreters that are not installed, so each is tried.
         if shutil.which(name) and subprocess.run([name, "-c", ""], stderr=subprocess.DEVNULL).returncode == 0:
             os.execvp(name, [name, *sys.argv])
     sys.exit(
@@ -82,7 +82,7 @@ def set_up(extras: set[str]) -> None:
 
 
 def read_stamp() -> dict[str, Any]:
-    """What the last finished set-up left; empty when there was none or it was interrupted."""
+    """Return what the last complete set-up stored; empty if there was none or it was interrupted."""
     try:
         return dict(json.loads(STAMP.read_text()))
     except (OSError, ValueError):
@@ -90,12 +90,12 @@ def read_stamp() -> dict[str, Any]:
 
 
 def made_by_hand() -> bool:
-    """Whether somebody else made this environment: it is completed then, never emptied."""
+    """Return whether this script did not create the environment: then it is completed, never emptied."""
     return (VENV / "bin" / "python").exists() and not STAMP.exists()
 
 
 def create_environment(progress: Progress) -> None:
-    """Lay an empty environment, in place of one that is unfinished or of another interpreter."""
+    """Create an empty environment, and remove one that is unfinished or has another interpreter."""
     if not importlib.util.find_spec("ensurepip"):
         sys.exit(
             "This Python lacks its venv module: `apt install python3-venv`, or name another interpreter "
@@ -109,7 +109,7 @@ def create_environment(progress: Progress) -> None:
 
 
 def install(extras: list[str], progress: Progress) -> None:
-    """Install the project, editable, with its extras; pip's own words go into the log."""
+    """Install the project, editable, with its extras. pip's output goes into the log."""
     target = f"{ROOT}[{','.join(extras)}]"
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--progress-bar=off", "--editable", target]
     with LOG.open("w") as output, LOG.open() as lines:
@@ -129,7 +129,7 @@ def install(extras: list[str], progress: Progress) -> None:
 
 
 class Progress:
-    """One line that counts the seconds on a terminal; elsewhere a line now and then."""
+    """Show the progress: on a terminal in one line that counts the seconds, elsewhere in a line every few seconds."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -138,7 +138,7 @@ class Progress:
         self.terminal = sys.stdout.isatty()
 
     def note(self, line: str) -> None:
-        """Take one line of pip's output; most of them tell a person nothing."""
+        """Read one line of pip's output. Most of them are not worth showing."""
         for pattern, verb in PIP_STEPS:
             match = pattern.match(line)
             if match:
@@ -146,19 +146,19 @@ class Progress:
                 self.step = f"{verb} {names[0] if len(names) == 1 else f'{len(names)} packages'}"
 
     def tick(self) -> None:
-        """Show the step again: always on a terminal, elsewhere when some seconds went by."""
+        """Show the step again: always on a terminal, elsewhere after some seconds."""
         if self.step and (self.terminal or time.monotonic() - self.shown > SECONDS_BETWEEN_LINES):
             self.show(self.step)
 
     def show(self, step: str) -> None:
-        """Write the elapsed seconds and what is being done."""
+        """Print the elapsed seconds and the step."""
         self.step = step
         self.shown = time.monotonic()
         line = f"  {self.shown - self.started:3.0f} s  {step}"
         print(f"\r{line:<70.70}" if self.terminal else line, end="" if self.terminal else "\n", flush=True)
 
     def finish(self) -> None:
-        """Leave a last line that stays."""
+        """Print the last line."""
         self.show("ready")
         if self.terminal:
             print()

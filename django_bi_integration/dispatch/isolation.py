@@ -51,8 +51,8 @@ def isolate_callbacks(first: int, context: Context) -> None:
 def restored(event: ReceivedEvent | None = None) -> Iterator[None]:
     """Put back the event's attributes, and what Django keeps on each connection, when the block ends.
 
-    Raise TransactionManagementError if the block left a transaction open on another database, where nothing would be
-    committed for as long as the process lives. The caller handles the default database's transaction.
+    Raise TransactionManagementError if the block left a transaction open on another database: as long as the process
+    lives, nothing would be committed there. The caller handles the default database's transaction.
     """
     attributes = vars(event).copy() if event is not None else {}
     databases = _connected()

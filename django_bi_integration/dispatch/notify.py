@@ -141,7 +141,7 @@ class Notifier:
 
     def _publish(self) -> None:
         try:
-            # Without this policy, Celery retries a broker that refuses connections.
+            # Without this policy, Celery retries a broker that rejects connections.
             # The queue is the one that beat uses: of the task's own options or of a router.
             self.celery.tasks[TASK].apply_async(retry_policy={"max_retries": 0}, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - transports raise what they like; no notification is worth a crash

@@ -83,7 +83,7 @@ def after_error(attempt: Outcome, error: BaseException, remedy: str = "") -> Out
 
 
 def first_error(outcomes: Iterable[Outcome]) -> str:
-    """Return the first error among the outcomes, "" if there is none, as every database's text column can hold it."""
+    """Return the first error among the outcomes or "", as text that every database's text column can hold."""
     return in_plane(next((outcome.error for outcome in outcomes if outcome.error), ""))
 
 

@@ -1,7 +1,7 @@
-"""Run each receiver of an event in a transaction of its own, so that none can undo or block another.
+"""Run each receiver of an event in a separate transaction, so that no receiver can undo or block another.
 
-That is slower than one transaction for all, and the way for an event whose common transaction was lost, or whose last
-worker died.
+This is slower than one transaction for all. It is the fallback for an event whose common transaction was lost, or whose
+last worker died.
 """
 
 import logging
@@ -39,7 +39,7 @@ CONFLICT = (
 
 
 def run_separately(run: EventRun, until: float) -> str:
-    """Run each receiver in its own transaction, which is run again after a conflict; return the event's status.
+    """Run each receiver in a separate transaction, which is run again after a conflict; return the event's status.
 
     If a conflict persists, the event is postponed: a conflict is neither an attempt nor a failure nor a crash.
     """

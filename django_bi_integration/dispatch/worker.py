@@ -1,7 +1,7 @@
 """The main loop of a worker: claim events that are due, run their receivers, until nothing is due.
 
 Read on in ``queue`` (claims), ``run`` (the receivers of events in one transaction), ``separately`` (the fallback: each
-receiver in a transaction of its own) and ``receivers`` (one receiver in a savepoint).
+receiver in a separate transaction) and ``receivers`` (one receiver in a savepoint).
 """
 
 import logging
@@ -65,10 +65,11 @@ def _dispatch_claimed(events: list[ReceivedEvent], *, until: float) -> Counter[s
 def dispatch(*events: ReceivedEvent, until: float = math.inf) -> list[str]:
     """Run the receivers of claimed events in one transaction; return the statuses of the events that it had time for.
 
-    Those are the first events; the others are still claimed. If the transaction is lost, each event gets its own.
+    Those are the first events; the others are still claimed. If the transaction is lost, each event runs in a separate
+    one.
 
     No receiver but the very first starts after ``until``, by the monotonic clock. If the transaction was lost by then,
-    the claims run out, and another task dispatches each event alone.
+    the claims run out, and another task dispatches the events one by one.
     """
     if len(events) == 1:
         return [_dispatch_alone(*events, until=until)]
@@ -102,7 +103,7 @@ def _dispatch_one_by_one(events: tuple[ReceivedEvent, ...], until: float) -> lis
 
 
 def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
-    """Run one event's receivers in one transaction, or each in its own if that is lost or the last worker died."""
+    """Run one event's receivers in one transaction, or separately if that is lost or the last worker died."""
     if event.interruptions >= settings.MAX_ATTEMPTS * (MAX_CRASHES + 1):
         return _fail_unfinished(event)
     try:

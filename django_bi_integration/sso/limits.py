@@ -55,7 +55,7 @@ def limit_visitors(request: HttpRequest) -> None:
     rate = VisitorRate()
     try:
         is_allowed = rate.allow_request(request, None)  # type: ignore[arg-type]  # only get_cache_key() reads them
-    except Exception as error:  # noqa: BLE001 - each cache backend has its own exceptions
+    except Exception as error:  # noqa: BLE001 - each cache backend raises different exceptions
         logger.warning("launches of visitors are not limited: the cache raised %s", type(error).__name__)
         return
     if not is_allowed:

@@ -92,7 +92,7 @@ def check_is_sole_owner(session: SSOSession) -> None:
     if belongs_to_another(session.partner_id, user):
         raise SharedPartnerID(
             f"BI_INTEGRATION['PARTNER_USER'] finds another user, or several, for {shared}. Correct the two settings:"
-            " each user needs an id of their own."
+            " each user needs a different id."
         )
     launched = Q(status__in=[Status.REDIRECTED, Status.RETURNED])
     is_underway = Q(status=Status.REQUESTED, requested_at__gt=timezone.now() - _longest_launch())

