@@ -23,7 +23,7 @@ from django_bi_integration.webhooks.rejections import Rejected
 
 
 class Kind(NamedTuple):
-    """A reason at one registration, or at none. Each kind has a separate quota, so that a flood displaces no other kind."""
+    """A reason at one registration, or at none. Each kind has a separate quota, so a flood displaces no other kind."""
 
     registration_id: UUID | None
     reason: Rejection.Reason
