@@ -21,7 +21,7 @@ CONSTRAINTS = ROOT / "scripts" / "build_constraints.txt"
 
 
 def main() -> int:
-    """Build the last commit into a folder, and print the hashes."""
+    """Build the last commit into a folder, print the hashes, and check that a package index renders the README."""
     parser = argparse.ArgumentParser(prog="make dist", description=__doc__, allow_abbrev=False)
     parser.add_argument("--outdir", type=Path, default=ROOT / "dist", help="the folder for both files (default: dist)")
     parser.add_argument("--tag", help="fail unless the version and the changelog are those of this tag, as in v0.1.0")
@@ -36,6 +36,7 @@ def main() -> int:
         files = build(Path(folder), options.outdir, epoch)
     for file in files:
         print(f"{sha256(file.read_bytes()).hexdigest()}  {file.name}")
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], check=True)
     if options.sbom:
         write_sbom(files[1], options.sbom, epoch)
         print(f"SBOM: {options.sbom}")
