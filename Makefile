@@ -51,7 +51,7 @@ trace:  ## the functions on the path of one delivery and one dispatch
 	@$(setup) test
 	@$(in_venv) -m scripts.trace
 
-dist:  ## the sdist and the wheel of the last commit, byte for byte the same each time (ARGS="--sbom FILE --tag v0.1.0")
+dist:  ## the sdist and wheel of the last commit, reproducibly (ARGS="--sbom FILE --tag v0.1.0")
 	@$(setup) release
 	$(in_venv) scripts/build_release.py $(ARGS)
 

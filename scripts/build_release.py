@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import uuid
 import venv
 from configparser import ConfigParser
 from hashlib import sha256
@@ -113,8 +114,16 @@ def write_sbom(wheel: Path, file: Path, epoch: int) -> None:
         root = folder / "pyproject.toml"
         root.write_text(main_component(version=wheel.name.split("-")[1]))
         command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--mc-type", "library"]
-        command += ["--pyproject", str(root), "--output-file", str(file), python]
-        subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)})
+        command += ["--pyproject", str(root), "--output-file", "-", python]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
+        output = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
+    file.write_text(with_serial_number(output))
+
+
+def with_serial_number(sbom: str) -> str:
+    """Add the serial number that attestations require, made from the contents: the same SBOM has the same number."""
+    serial_number = uuid.uuid5(uuid.NAMESPACE_URL, sbom).urn
+    return json.dumps({"serialNumber": serial_number, **json.loads(sbom)}, indent=2, ensure_ascii=False) + "\n"
 
 
 def main_component(version: str) -> str:

@@ -1,11 +1,13 @@
 """The files for contributors and the package index name commands, paths and links that exist."""
 
+import json
 import re
+import tomllib
 from configparser import ConfigParser
 
 import pytest
 
-from scripts.build_release import tag_problems
+from scripts.build_release import main_component, tag_problems, with_serial_number
 from tests.helpers.stack import ROOT
 
 PACKAGE = "django_bi_integration"
@@ -122,3 +124,20 @@ def test_a_tag_needs_its_version_and_a_dated_heading(tmp_path):
     assert "no heading “## 0.2.0 (YYYY-MM-DD)”" in changelog
     [version] = tag_problems("v0.1.0", tmp_path)
     assert "__version__ in django_bi_integration/__init__.py is not 0.1.0" in version
+
+
+def test_the_sbom_names_the_package_and_its_dependencies(setup_cfg):
+    project = tomllib.loads(main_component("0.2.0"))["project"]
+    assert (project["name"], project["version"], project["license"]) == ("django-bi-integration", "0.2.0", "MIT")
+    assert project["dependencies"] == setup_cfg["options"]["install_requires"].split()
+
+
+def test_the_same_sbom_has_the_same_serial_number():
+    """GitHub attests no SBOM without one, and a number from chance would make each build differ."""
+    first, again, other = (
+        json.loads(with_serial_number(text))
+        for text in ('{"components": []}', '{"components": []}', '{"components": [1]}')
+    )
+    assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", first["serialNumber"])
+    assert first == again
+    assert first["serialNumber"] != other["serialNumber"]
