@@ -384,7 +384,7 @@ class TestCommandLine:
         out, err = StringIO(), StringIO()
         arguments = ["--vendor", "big_interview", "--name", "x", "--key", f"{KEY}0"]
         call_command("bi_register", *arguments, stdout=out, stderr=err)
-        assert "copied whole" in err.getvalue()
+        assert "copied the whole key" in err.getvalue()
         assert KEY not in out.getvalue() + err.getvalue()
 
 

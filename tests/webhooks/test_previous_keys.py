@@ -121,13 +121,13 @@ def test_the_history_says_what_was_changed(admin_client):
         admin_client.post(page_of(made), change)
     said = history()
     assert said[0] == "Changed Name."
-    assert re.fullmatch(r"Replaced the key; the previous one works until \d{4}-\d\d-\d\d \d\d:\d\d UTC\.", said[1])
+    assert re.fullmatch(r"Replaced the key; the previous one is accepted until \d{4}-\d\d-\d\d \d\d:\d\d UTC\.", said[1])
     assert said[2:] == ["Changed Name. Replaced the key; the previous one is rejected at once.", "No fields changed."]
 
 
 def test_the_key_that_is_there_already_is_not_said_to_be_replaced(admin_client, rotated):
     page = admin_client.post(page_of(rotated), form(key=NEW, overlap="7"), follow=True)
-    assert "This is the current key already" in texts(page)
+    assert "This is already the current key" in texts(page)
     assert statuses(rotated) == [200, 200]
     admin_client.post(page_of(rotated), form(key=NEW, overlap="0"))
     assert history()[-1] == "Ended the previous key."
