@@ -1,4 +1,4 @@
-"""The content of a deletion page: rows that may be very many are counted instead of loaded and listed."""
+"""The content of a deletion page: rows that may be very many are counted, instead of loaded and listed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from django.utils.translation import gettext, ngettext
 
 from django_bi_integration.models import ObjectState, ReceivedEvent, Rejection, SSOSession
 
-#: Rows that are deleted together with what they belong to, and never alone.
+#: Rows that are deleted together with their registration, and never by themselves.
 GO_ALONG = (ObjectState, Rejection)
 COUNTED = (*GO_ALONG, ReceivedEvent, SSOSession)
 #: How many of the other rows are listed.
 LISTED = 100
-#: How far protected rows are counted: more of them change nothing, and counting them all may take long.
+#: Protected rows are counted up to this number: more of them change nothing, and counting them all may take long.
 MOST = 10_000
 
 

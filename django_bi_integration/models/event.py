@@ -157,7 +157,7 @@ class ReceivedEvent(models.Model):
 
     @cached_property
     def data(self) -> EventData | None:
-        """The typed data that receivers get; None if the vendor has no such event type, or the body cannot be parsed.
+        """The typed data that receivers get; None if the event type is unknown, or the body cannot be parsed.
 
         Interpreters differ in how deeply nested a body they can parse, so one may not read what another one stored.
         """

@@ -130,8 +130,8 @@ class Obstacle:
 class ProbeHandler(BaseHandler):
     """The project's middleware and URLs, around a stand-in for our view.
 
-    The stand-in responds at once, so nothing is looked up, stored or counted. It has the attributes of the view, by
-    which middleware recognises what to let pass.
+    The stand-in responds at once, so nothing is looked up, stored or counted. It has the attributes of the view,
+    because middleware may decide by them which requests to let pass.
     """
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
@@ -199,7 +199,7 @@ def probe(hosts: Iterable[str]) -> list[Answer]:
     with _nothing_logged():
         try:
             handler.load_middleware()
-        except Exception as error:  # noqa: BLE001 - middleware raises what it likes, and the project cannot start then
+        except Exception as error:  # noqa: BLE001 - middleware may raise anything, and the project cannot start then
             return [Answer(delivery, 500, error=_shown(error)) for delivery in deliveries]
         # Middleware may set the language, the time zone or the URLconf. Each delivery gets a separate context.
         return [copy_context().run(_post, handler, delivery) for delivery in deliveries]
@@ -260,7 +260,7 @@ def find_remedy(answer: Answer) -> str:
     if target.path and target.path == urlsplit(resolve_url(django_settings.LOGIN_URL)).path:
         return f"A vendor cannot log in. {place}"
     if answer.status in (401, 403):
-        return f"The view checks its own credentials, and needs no session or CSRF token. {place}"
+        return f"The view authenticates deliveries itself, and needs no session or CSRF token. {place}"
     if answer.status == 404:
         return f"Middleware may choose a URLconf that lacks the package's URLs. {place}"
     return place

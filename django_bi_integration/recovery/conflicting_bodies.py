@@ -35,7 +35,7 @@ class SwapResult(NamedTuple):
 def dispatch_conflicting(events: QuerySet[ReceivedEvent], *, record: Record | None = None) -> SwapResult:
     """Dispatch the latest conflicting body of each event instead of the stored one, which becomes the conflicting one.
 
-    All receivers run again; to undo what they did for the other body is up to the host project. Only events with
+    All receivers run again; undoing what they did for the other body is up to the host project. Only events with
     ``conflicts`` are swapped, and a swap resets ``conflicts`` to 0, so an event is not swapped back if this runs again.
 
     Each swap is one transaction, and waits for no worker. ``record`` is called with the swapped event in a list, and

@@ -22,7 +22,7 @@ SAMPLE = 100
 
 
 def _text(name: str) -> str:
-    """Return the setting's value if it is text; E003 reports any other."""
+    """Return the setting's value if it is text, else its default, because E003 reports a wrong type."""
     value = configured().get(name)
     return value if isinstance(value, str) else str(getattr(Settings, name))
 
@@ -49,7 +49,7 @@ def check_return_page(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_partner_user(**kwargs: Any) -> list[CheckMessage]:
-    """W003: a project with its own partner ids can find the users they belong to."""
+    """W003: a project that chooses the partner ids can also find the users of these ids."""
     if valid("PARTNER_ID") == Settings.PARTNER_ID or "PARTNER_USER" in configured():
         return []
     return [
