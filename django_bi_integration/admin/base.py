@@ -1,4 +1,4 @@
-"""What the screens share."""
+"""The base classes of the screens, and the field for keys."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -43,7 +43,7 @@ class KeyField(forms.CharField):
 
 
 class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """The base of the screens: it filters only by what it shows, and shows values in one format.
+    """The base of the screens: it filters only by columns that it shows, and formats values alike.
 
     Django lets a URL filter by any column of the model: ``?body__contains=`` would reveal a body, guess by guess.
     """
@@ -100,7 +100,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument i
 
 
 class KeyAdmin(Screen):
-    """The base of screens with a key: error reports contain neither what was posted nor any variable."""
+    """The base of screens with a key: error reports contain neither the posted values nor any variable."""
 
     @method_decorator(sensitive_post_parameters())
     @sensitive_variables()

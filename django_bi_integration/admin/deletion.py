@@ -24,7 +24,7 @@ MOST = 10_000
 
 
 class Collector(NestedObjects):
-    """Collect what is deleted together, and count the rows of this package."""
+    """Collect the rows that are deleted together, and count those of this package."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -41,7 +41,7 @@ class Collector(NestedObjects):
 
 
 def deleted_objects(objs: Sequence[Any], request: HttpRequest, site: AdminSite) -> tuple[Any, Any, set[Any], list[Any]]:
-    """Return what ``ModelAdmin.get_deleted_objects`` returns."""
+    """Return the same as ``ModelAdmin.get_deleted_objects``: the listed rows, counts, permissions, protected rows."""
     if not objs:
         return [], {}, set(), []
     collector = Collector(using=router.db_for_write(objs[0]._meta.model), origin=objs)

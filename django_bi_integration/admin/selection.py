@@ -32,7 +32,7 @@ class NewestOnly(Paginator):  # type: ignore[type-arg]  # takes an argument in t
 
 
 class SelectionForm(ActionForm):
-    """Remember what "Select all" means on this page: how many rows it counted, and which row was the newest."""
+    """Remember the rows that "Select all" means on this page: how many it counted, and which was the newest."""
 
     shown_count = forms.IntegerField(label="", required=False, widget=forms.HiddenInput)
     shown_until = forms.CharField(label="", required=False, widget=forms.HiddenInput)

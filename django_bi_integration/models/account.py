@@ -159,7 +159,7 @@ class BigInterviewAccount(models.Model):
             self.key_rejected_at = moment
 
     def renew_encryption(self) -> bool:
-        """Encrypt the API key with the newest key, and save afterwards. Return False if nothing had to change.
+        """Encrypt the API key with the newest encryption key. Save afterwards. Return False if nothing had to change.
 
         Raise UndecryptableKey if the key that encrypted it is lost.
         """

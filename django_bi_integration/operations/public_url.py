@@ -33,7 +33,7 @@ def public_url(url: str) -> Finding | None:
 
 
 def _probe(url: str) -> tuple[str, str] | None:
-    """Return what keeps a delivery to the URL from our view, and what to do about it; None if nothing does."""
+    """Return the reason why a delivery to the URL does not reach our view, and the remedy; None if it does."""
     try:
         response, body = within(VENDOR_TIMEOUT, partial(post, url))
     except requests.exceptions.SSLError as error:

@@ -95,7 +95,7 @@ def _clocks(found: list[Worker]) -> Iterator[Finding]:
 
 
 def clock_finding(whose: str, ahead: float, level: Level = Level.WARN) -> Finding:
-    """Return a finding that a clock differs from this machine's by so many seconds, and what that means."""
+    """Return a finding that a clock differs from this machine's by ``ahead`` seconds, with the effects."""
     direction = "ahead of" if ahead > 0 else "behind"
     message = f"the clock of {whose} is {abs(ahead):.0f} seconds {direction} this machine's"
     return Finding(

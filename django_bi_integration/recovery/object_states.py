@@ -159,7 +159,7 @@ def _recompute(state: ObjectState, events: Sequence[ReceivedEvent], *, keeps_sta
 
 
 def make_due(pks: Collection[int], **changes: Any) -> None:
-    """Make events due as if they had just arrived, for all their receivers; a worker that has claimed one loses it."""
+    """Make events due for all their receivers, as if they had just arrived; a worker that has claimed one loses it."""
     ReceivedEvent.objects.filter(pk__in=pks).update(
         status=ReceivedEvent.Status.PENDING,
         next_attempt_at=timezone.now(),
