@@ -1,4 +1,4 @@
-"""What is published: built, looked into, installed elsewhere and used by following the README alone."""
+"""The wheel and the sdist: built, inspected, installed elsewhere, and used by following only the README."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PACKAGE = "django_bi_integration"
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """The folder with the wheel and the sdist, built from a copy, so that no earlier build lends it files."""
+    """Return the folder with the wheel and the sdist, built from a copy without the files of earlier builds."""
     source = tmp_path_factory.mktemp("source") / "project"
     ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "_build")
     shutil.copytree(ROOT, source, ignore=ignored)
@@ -35,13 +35,13 @@ def distributions(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def package_files():
-    """Every file of the package in the tree."""
+    """Return the path of every file of the package."""
     files = (ROOT / PACKAGE).rglob("*")
     return {str(file.relative_to(ROOT)) for file in files if file.is_file() and "__pycache__" not in file.parts}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(distributions, package_files):
-    """Templates, static files, migrations and py.typed among it; no tests, no example project."""
+    """It includes templates, static files, migrations and py.typed, but no tests and no example project."""
     [wheel] = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -52,8 +52,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions, package_fil
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_sdist_builds_what_the_wheel_holds(distributions, package_files):
-    """The package, its metadata and the README that they quote."""
+def test_the_sdist_has_all_files_to_build_the_wheel(distributions, package_files):
+    """The package, its metadata, and the README that the metadata includes."""
     [sdist] = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -62,8 +62,8 @@ def test_the_sdist_builds_what_the_wheel_holds(distributions, package_files):
     assert not [name for name in names if name.startswith(("demo", "example_project", "fake_vendors"))]
 
 
-def test_a_new_project_receives_by_following_the_readme(distributions, tmp_path):
-    """Empty environment, `startproject`, the README's blocks, a delivery, a dispatch: what it promises is printed."""
+def test_a_new_project_receives_an_event_by_following_the_readme(distributions, tmp_path):
+    """In an empty environment, run the README's blocks in order; the dispatch prints the output in the README."""
     [wheel] = distributions.glob("*.whl")
     venv.create(tmp_path / "env", with_pip=True)
     programs = tmp_path / "env" / "bin"
@@ -109,13 +109,12 @@ def test_a_new_project_receives_by_following_the_readme(distributions, tmp_path)
 
 
 def append(file, *texts):
-    """Write at the end of a file."""
+    """Append the texts to a file."""
     with file.open("a") as module:
         module.writelines(texts)
 
 
-def test_the_lowest_environment_has_the_floors_of_the_metadata():
-    """What setup.cfg admits at the lower end is what tox proves."""
+def test_tox_tests_the_lowest_versions_that_the_metadata_allows():
     setup, tox = ConfigParser(), ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     tox.read(ROOT / "tox.ini")
@@ -127,7 +126,7 @@ def test_the_lowest_environment_has_the_floors_of_the_metadata():
 
 
 def run(*command, **options):
-    """Run a program to its end; its output."""
+    """Run a program, check that it succeeds, and return its output."""
     result = subprocess.run(
         [str(part) for part in command], check=False, capture_output=True, text=True, timeout=300, **options
     )
