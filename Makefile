@@ -7,7 +7,7 @@ in_venv = .venv/bin/python
 run_demo = $(in_venv) manage.py demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs audit tox bench trace setup clean
+.PHONY: help demo test lint docs audit tox bench trace dist setup clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r name text; do \
@@ -50,6 +50,10 @@ bench:  ## the package beside its peers, in ratios (ARGS="intake --rounds 3", AR
 trace:  ## the functions on the path of one delivery and one dispatch
 	@$(setup) test
 	@$(in_venv) -m scripts.trace
+
+dist:  ## the sdist and wheel of the last commit, reproducibly (ARGS="--sbom FILE --tag v0.1.0")
+	@$(setup) release
+	$(in_venv) scripts/build_release.py $(ARGS)
 
 setup:  ## only set up .venv (EXTRAS="test mariadb")
 	@$(setup) $(EXTRAS)

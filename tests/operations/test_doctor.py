@@ -511,7 +511,7 @@ def append(theirs):
     [
         (overwrite, [], "warn", "but is seen to come from 127.0.0.1", "TRUSTED_PROXIES to ['127.0.0.1']"),
         (append, ["10.0.0.5"], "warn", "from an unknown address", "TRUSTED_PROXIES to ['127.0.0.1']"),
-        (pass_on, ["127.0.0.1"], "fail", "with the header X-Forwarded-For", "The outermost proxy passes on the header of the client"),
+        (pass_on, ["127.0.0.1"], "fail", "with the header X-Forwarded-For", "passes on the header of the client"),
         (append, ["127.0.0.1"], "fail", "with the header X_Forwarded_For", "header with underscores"),
     ],
     ids=["not named", "named wrongly", "the proxy passes the header on", "the server merges underscores"],

@@ -10,9 +10,12 @@ import tarfile
 import venv
 import zipfile
 from configparser import ConfigParser
+from email import message_from_bytes
+from hashlib import sha256
 
 import pytest
 
+from scripts import build_release
 from tests.helpers.readme import README, blocks
 from tests.helpers.servers import free_port
 from tests.helpers.stack import ROOT, Program, answers_http
@@ -25,12 +28,16 @@ PACKAGE = "django_bi_integration"
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
     """Return the folder with the wheel and the sdist, built from a copy without the files of earlier builds."""
-    source = tmp_path_factory.mktemp("source") / "project"
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "_build")
-    shutil.copytree(ROOT, source, ignore=ignored)
+    source = copied_project(tmp_path_factory.mktemp("source"))
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", str(folder), str(source))
     return folder
+
+
+def copied_project(folder):
+    """Copy the project into a folder without the files of earlier builds, and return its path."""
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "_build")
+    return shutil.copytree(ROOT, folder / "project", ignore=ignored)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,36 @@ def test_the_sdist_has_all_files_to_build_the_wheel(distributions, package_files
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert package_files <= names
     assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"} <= names
     assert not [name for name in names if name.startswith(("demo", "example_project", "fake_vendors"))]
+
+
+def test_the_metadata_of_the_wheel_names_the_author_the_licence_and_the_links(distributions):
+    """A package index shows these links beside the README."""
+    [wheel] = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(archive.read(name))
+    assert metadata["Author"] == "django_bi_integration contributors"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    urls = [url.partition(",")[0] for url in metadata.get_all("Project-URL")]
+    assert urls == ["Documentation", "Source", "Issues", "Changelog", "Security"]
+
+
+def test_two_builds_of_a_commit_are_the_same_bytes(tmp_path):
+    """Although the files' times and modes differ in each checkout."""
+    hashes = []
+    for attempt in ("first", "second"):
+        source = copied_project(tmp_path / attempt)
+        if attempt == "second":
+            for file in source.rglob("*.py"):
+                file.chmod(0o600)
+                os.utime(file, (1_000_000_000, 1_000_000_000))
+        files = build_release.build(source, tmp_path / f"{attempt}-dist", 1_700_000_000)
+        assert [file.suffix for file in files] == [".gz", ".whl"]
+        hashes.append([sha256(file.read_bytes()).hexdigest() for file in files])
+    assert hashes[0] == hashes[1]
 
 
 def test_a_new_project_receives_an_event_by_following_the_readme(distributions, tmp_path):
