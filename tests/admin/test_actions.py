@@ -1,4 +1,4 @@
-"""Actions on long lists: what was confirmed is what is done, and the history says so."""
+"""Actions on long lists apply to exactly the confirmed rows, and are recorded in the history."""
 
 import re
 
@@ -17,11 +17,12 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def pending():
+    """Return the pending events."""
     return ReceivedEvent.objects.filter(status="pending")
 
 
 def test_select_all_acts_on_as_many_events_as_it_says(admin_client):
-    """Also on a list that ends after 10,000 of them."""
+    """This includes a list that is truncated after 10,000 events."""
     failed_events(big_interview(), 10_050)
     page = admin_client.get(url(ReceivedEvent))
     assert "Select all 10000 received events" in texts(page)
@@ -54,7 +55,7 @@ def test_the_message_says_how_many_of_the_selected_events_had_failed(admin_clien
 
 
 @pytest.mark.parametrize("made_up", [{"shown_count": "many"}, {"shown_until": "yesterday"}, {"shown_count": "-1"}])
-def test_a_selection_that_no_page_sent_is_rejected(admin_client, made_up):
+def test_a_forged_selection_is_rejected(admin_client, made_up):
     failed_events(big_interview(), 101)
     form = {**select_all(admin_client.get(url(ReceivedEvent)), "retry"), **made_up}
     assert admin_client.post(url(ReceivedEvent), form).status_code == 400
@@ -62,7 +63,7 @@ def test_a_selection_that_no_page_sent_is_rejected(admin_client, made_up):
 
 
 def test_running_failed_receivers_again_is_in_the_history_of_each_event(admin_client, admin_user):
-    """With a sentence, and nothing of what was in the event."""
+    """The entry is a sentence without data of the event."""
     failed_events(big_interview(), 3)
     ReceivedEvent.objects.filter(vendor_event_id="2").update(status="dispatched")
     selected = list(ReceivedEvent.objects.values_list("pk", flat=True))
@@ -77,7 +78,7 @@ def test_running_failed_receivers_again_is_in_the_history_of_each_event(admin_cl
 
 
 def test_running_receivers_again_locks_no_registration(admin_client):
-    """Its deliveries would wait for that."""
+    """Otherwise, deliveries to the registration would wait."""
     failed_events(big_interview(), 3)
     selected = list(ReceivedEvent.objects.values_list("pk", flat=True))
     with CaptureQueriesContext(connection) as queries:
@@ -88,8 +89,8 @@ def test_running_receivers_again_locks_no_registration(admin_client):
 
 
 @pytest.mark.parametrize("separator", [False, True], ids=["plain", "separator"])
-def test_as_many_sign_ons_are_deleted_as_were_confirmed(admin_client, settings, separator):
-    """More than the 1,000 fields that Django accepts, and none of those that began meanwhile."""
+def test_exactly_the_confirmed_sign_ons_are_deleted(admin_client, settings, separator):
+    """There are more than the 1,000 form fields that Django accepts. Sign-ons that begin later are not deleted."""
     settings.USE_THOUSAND_SEPARATOR = separator
     user, now = User.objects.create_user("student"), timezone.now()
 
