@@ -86,7 +86,7 @@ def provided(name: str) -> Iterator[Server]:
 
 
 def version_on_this_machine(kind: Kind) -> str | None:
-    """Return the version of the server at the usual URL, or None if it rejects us or is too old for Django."""
+    """Return the version of the server at the usual URL, or None if the login fails or the server is too old."""
     if os.environ.get("TEST_IGNORE_MACHINE_SERVERS"):
         return None
     try:
@@ -110,7 +110,7 @@ def mariadb_version(url: str) -> str:
 
 
 def mariadb_connection(url: str) -> AbstractContextManager[Any]:
-    """Open a connection that commits each statement and closes after its block; raise ServerMissing if it cannot."""
+    """Open a connection that commits each statement and closes with its block; raise ServerMissing without a driver."""
     if MySQLdb is None:
         raise ServerMissing(
             "the driver mysqlclient is not installed",
