@@ -15,8 +15,8 @@ import psutil
 from django.core.management import call_command
 from django.db import connection
 
-from tests.helpers.rooms import broker_room, fresh_database
 from tests.helpers.servers import Server, free_port, provided
+from tests.helpers.shared_servers import fresh_database, fresh_queue
 from tests.helpers.stack import ROOT, Program
 
 DATABASES = ["postgres", "mariadb"]
@@ -103,14 +103,14 @@ def family(program: Program) -> list[psutil.Process]:
 @contextmanager
 def deployed(kind: str = "postgres") -> Iterator[Deployment]:
     """A fresh database with every receiver's tables; this process is set up to look into it."""
-    with ExitStack() as rooms:
-        database, broker = (rooms.enter_context(provided(name)) for name in (kind, "redis"))
-        room = rooms.enter_context(broker_room(broker))
-        folder = Path(rooms.enter_context(tempfile.TemporaryDirectory(prefix="bi-bench-")))
+    with ExitStack() as running:
+        database, broker = (running.enter_context(provided(name)) for name in (kind, "redis"))
+        queue = running.enter_context(fresh_queue(broker))
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bi-bench-")))
         os.environ |= {
-            "BENCHMARK_QUEUE": room.queue,
-            "CELERY_BROKER_URL": room.url,
-            "DATABASE_URL": rooms.enter_context(fresh_database(database)),
+            "BENCHMARK_QUEUE": queue.name,
+            "CELERY_BROKER_URL": queue.url,
+            "DATABASE_URL": running.enter_context(fresh_database(database)),
             "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
         }
         django.setup()

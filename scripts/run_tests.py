@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tests.helpers import browser, nginx
-from tests.helpers.rooms import drop_databases_of_this_run
 from tests.helpers.servers import KINDS, UNREACHABLE, Server, ServerMissing, provided
+from tests.helpers.shared_servers import drop_databases_of_this_run
 
 COMMON = "not slow and not packaging"
 DATABASES = ["sqlite", "postgres", "mariadb"]

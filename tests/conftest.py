@@ -1,4 +1,4 @@
-"""Fixtures for every test, and what a run tells about itself."""
+"""Fixtures and hooks for every test, and the report of a run."""
 
 import json
 import math
@@ -26,21 +26,21 @@ from tests.host import celery_app
 
 STACKS = ["postgres+redis", "mariadb+rabbitmq"]
 
-# On a machine of any speed; and Hypothesis reads the whole project's constants within the first example.
+# No deadline, because machines differ. The first example is slow: Hypothesis then collects the project's constants.
 hypothesis.settings.register_profile("any", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any")
 expect.set_options(timeout=30_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long to look for requests that break something; the tests that do are marked slow."""
-    parser.addoption("--fuzz-minutes", type=float, default=0.5, help="how long each of the slow fuzz tests goes on")
-    parser.addoption("--store-servers", action="store_true", help="store what the tests of web servers measure")
+    """Add the options of the slow tests."""
+    parser.addoption("--fuzz-minutes", type=float, default=0.5, help="how long each of the slow fuzz tests runs")
+    parser.addoption("--store-servers", action="store_true", help="store the results of the web server tests")
 
 
 @pytest.fixture(autouse=True)
 def rejection_counter(monkeypatch: pytest.MonkeyPatch) -> RejectionCounter:
-    """A count of rejections that begins with the test: the first is written at once, the rest in a while."""
+    """Replace the process's rejection counter, so that each test's first rejection is written at once."""
     rejection_counter = RejectionCounter()
     monkeypatch.setattr(views, "rejection_counter", rejection_counter)
     return rejection_counter
@@ -48,7 +48,7 @@ def rejection_counter(monkeypatch: pytest.MonkeyPatch) -> RejectionCounter:
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of events that were dispatched together, in transactions without a limit of time."""
+    """Return a list that gets the size of each dispatched batch; a batch's transaction has no time limit."""
     sizes, whole = [], dispatch.dispatch
 
     def recorded(*events: ReceivedEvent, until: float) -> list[str]:
@@ -62,14 +62,14 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def celery_worker_thread(transactional_db: None) -> Iterator[Worker]:
-    """A real Celery worker in a thread; it sees what the test commits."""
+    """Run a real Celery worker in a thread. It sees only what the test commits."""
     with running_worker(celery_app) as worker:
         yield worker
 
 
 @pytest.fixture(scope="session", params=STACKS)
 def live_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    """The example project under gunicorn with a Celery worker; each test that asks runs on each pair of servers."""
+    """Run the example project under gunicorn with a Celery worker, once on each pair of database and broker."""
     with ExitStack() as servers:
         try:
             database, broker = (servers.enter_context(provided(name)) for name in request.param.split("+"))
@@ -81,21 +81,21 @@ def live_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window, closed with the module: other tests must not run within Playwright's event loop."""
+    """Start headless Chromium, and close it after each module: Playwright's event loop would affect other tests."""
     path = chromium()
     if path is None:
         pytest.skip(MISSING)
-    # A container has no sandbox for root; the other switches keep Chromium from calling home.
+    # Chromium's sandbox does not work as root in a container; the other switches disable its background requests.
     switches = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        # Django takes the thread of that event loop for an asynchronous caller.
+        # Playwright runs an event loop in this thread, so Django would reject database access as unsafe.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         yield playwright.chromium.launch(executable_path=path, args=switches)
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty page with a session of its own."""
+    """Open an empty page with a separate session."""
     context = browser.new_context()
     yield context.new_page()
     context.close()
@@ -103,7 +103,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one stack, and those of the browser, in one worker: each is started once then."""
+    """Run the tests of each stack, and those of the browser, in one xdist worker, so that each starts only once."""
     for item in items:
         if "live_stack" in getattr(item, "fixturenames", []):
             item.add_marker("stack")
@@ -114,19 +114,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Make room for the databases of all workers."""
+    """Create the folder for the SQLite databases of all xdist workers."""
     SQLITE_FOLDER.mkdir(exist_ok=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave nothing behind, once all workers are done."""
+    """Delete the SQLite databases when all xdist workers are done."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(SQLITE_FOLDER, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Say which stack a test ran on, and show what its programs wrote where it failed."""
+    """Record which stack a test ran on, and add the output of its programs if the test failed."""
     report = yield
     stack = item.funcargs.get("live_stack") if hasattr(item, "funcargs") else None
     if isinstance(stack, LiveStack):
@@ -138,7 +138,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Leave what happened for the table of scripts/run_tests.py."""
+    """Write the outcomes to the file TEST_REPORT, for the table of scripts/run_tests.py."""
     if "TEST_REPORT" not in os.environ:
         return
     outcomes = []

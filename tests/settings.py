@@ -1,4 +1,4 @@
-"""A small host project with the app installed; TEST_DATABASE_URL chooses its database, SQLite where it is unset."""
+"""A small host project with the app installed. TEST_DATABASE_URL chooses its database; the default is SQLite."""
 
 import os
 
@@ -51,7 +51,7 @@ TEMPLATES = [
 if url := os.environ.get("TEST_DATABASE_URL"):
     DATABASES = {"default": {**dj_database_url.parse(url), "TEST": {"NAME": PREFIX}}}
 else:
-    # A file, as hosts have: threads that share one database in memory lock each other out.
+    # A file, as in a real project: threads that share an in-memory database get "table is locked" errors.
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",

@@ -1,4 +1,4 @@
-"""The app and the admin, mounted as the README says."""
+"""The app and the admin, mounted as in the README."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -1,4 +1,4 @@
-"""Actions on long lists: what was confirmed is what is done, and the history says so."""
+"""Actions on long lists apply to exactly the confirmed rows, and are recorded in the history."""
 
 import re
 
@@ -10,22 +10,23 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_bi_integration.models import ReceivedEvent, SSOSession
-from tests.helpers.admin_pages import chosen, failed_events, texts, url
+from tests.helpers.admin_pages import failed_events, select_all, texts, url
 from tests.helpers.deliveries import big_interview
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def pending():
+    """Return the pending events."""
     return ReceivedEvent.objects.filter(status="pending")
 
 
 def test_select_all_acts_on_as_many_events_as_it_says(admin_client):
-    """Also on a list that ends after 10,000 of them."""
+    """This includes a list that is truncated after 10,000 events."""
     failed_events(big_interview(), 10_050)
     page = admin_client.get(url(ReceivedEvent))
     assert "Select all 10000 received events" in texts(page)
-    page = admin_client.post(url(ReceivedEvent), chosen(page, "retry"), follow=True)
+    page = admin_client.post(url(ReceivedEvent), select_all(page, "retry"), follow=True)
     assert "10,000 events will be dispatched again." in texts(page)
     assert pending().count() == 10_000
     newest = ReceivedEvent.objects.order_by("-pk").values_list("pk", flat=True)
@@ -39,7 +40,7 @@ def test_events_that_arrive_after_the_page_was_shown_are_not_selected(admin_clie
     page = admin_client.get(url(ReceivedEvent))
     assert "Select all 150 received events" in texts(page)
     failed_events(registration, 20, first=150)
-    page = admin_client.post(url(ReceivedEvent), chosen(page, "retry"), follow=True)
+    page = admin_client.post(url(ReceivedEvent), select_all(page, "retry"), follow=True)
     assert "150 events will be dispatched again." in texts(page)
     assert set(pending().values_list("vendor_event_id", flat=True)) == {str(number) for number in range(150)}
 
@@ -48,21 +49,21 @@ def test_the_message_says_how_many_of_the_selected_events_had_failed(admin_clien
     failed_events(big_interview(), 150)
     ReceivedEvent.objects.exclude(vendor_event_id__in=["3", "5"]).update(status="dispatched")
     page = admin_client.get(url(ReceivedEvent))
-    page = admin_client.post(url(ReceivedEvent), chosen(page, "retry"), follow=True)
+    page = admin_client.post(url(ReceivedEvent), select_all(page, "retry"), follow=True)
     text = "2 events will be dispatched again. The other 148 selected events had not failed."
     assert text in texts(page)
 
 
 @pytest.mark.parametrize("made_up", [{"shown_count": "many"}, {"shown_until": "yesterday"}, {"shown_count": "-1"}])
-def test_a_selection_that_no_page_sent_is_rejected(admin_client, made_up):
+def test_a_forged_selection_is_rejected(admin_client, made_up):
     failed_events(big_interview(), 101)
-    form = {**chosen(admin_client.get(url(ReceivedEvent)), "retry"), **made_up}
+    form = {**select_all(admin_client.get(url(ReceivedEvent)), "retry"), **made_up}
     assert admin_client.post(url(ReceivedEvent), form).status_code == 400
     assert not pending().exists()
 
 
 def test_running_failed_receivers_again_is_in_the_history_of_each_event(admin_client, admin_user):
-    """With a sentence, and nothing of what was in the event."""
+    """The entry is a sentence without data of the event."""
     failed_events(big_interview(), 3)
     ReceivedEvent.objects.filter(vendor_event_id="2").update(status="dispatched")
     selected = list(ReceivedEvent.objects.values_list("pk", flat=True))
@@ -77,7 +78,7 @@ def test_running_failed_receivers_again_is_in_the_history_of_each_event(admin_cl
 
 
 def test_running_receivers_again_locks_no_registration(admin_client):
-    """Its deliveries would wait for that."""
+    """Otherwise, deliveries to the registration would wait."""
     failed_events(big_interview(), 3)
     selected = list(ReceivedEvent.objects.values_list("pk", flat=True))
     with CaptureQueriesContext(connection) as queries:
@@ -88,8 +89,8 @@ def test_running_receivers_again_locks_no_registration(admin_client):
 
 
 @pytest.mark.parametrize("separator", [False, True], ids=["plain", "separator"])
-def test_as_many_sign_ons_are_deleted_as_were_confirmed(admin_client, settings, separator):
-    """More than the 1,000 fields that Django accepts, and none of those that began meanwhile."""
+def test_exactly_the_confirmed_sign_ons_are_deleted(admin_client, settings, separator):
+    """There are more than the 1,000 form fields that Django accepts. Sign-ons that begin later are not deleted."""
     settings.USE_THOUSAND_SEPARATOR = separator
     user, now = User.objects.create_user("student"), timezone.now()
 
@@ -100,7 +101,7 @@ def test_as_many_sign_ons_are_deleted_as_were_confirmed(admin_client, settings, 
     page = admin_client.get(url(SSOSession))
     assert re.search("Select all 1,?200 single sign-ons", texts(page))
     sign_ons(3)
-    page = admin_client.post(url(SSOSession), chosen(page, "delete_selected"))
+    page = admin_client.post(url(SSOSession), select_all(page, "delete_selected"))
     assert re.search("Single sign-ons: 1,?200", texts(page))
     assert len(page.content) < 50_000
     form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.content.decode()))

@@ -1,4 +1,4 @@
-"""An administrator in a real browser: from the choice of the vendor to the first event."""
+"""The admin in a real browser, from a new registration to its first event."""
 
 import re
 from datetime import timedelta
@@ -13,14 +13,14 @@ from tests.helpers.deliveries import KEY, big_interview, deliver, deliver_comple
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: Lines that run out of the page's own column, where nothing scrolls.
+#: JavaScript that lists the read-only texts that are wider than their column.
 TOO_WIDE = """[...document.querySelectorAll('.readonly')].filter(e => e.scrollWidth > e.clientWidth)
     .map(e => e.textContent)"""
 
 
 @pytest.fixture
 def admin(page, live_server, admin_user):
-    """The admin's first page, logged in; scripts that fail and files that are missing fail the test."""
+    """Open the admin's index as a superuser. The test fails on a script error or a response of 400 and above."""
     troubles = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("response", lambda response: response.status >= 400 and troubles.append(response.url))
@@ -33,13 +33,14 @@ def admin(page, live_server, admin_user):
 
 
 def open_new_registration(admin, vendor):
+    """Click from the index to the form for a new registration of the vendor."""
     admin.get_by_role("link", name="Webhook registrations", exact=True).first.click()
     admin.get_by_role("link", name="Add webhook registration").click()
     admin.get_by_role("link", name=vendor).click()
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_big_interviews_key_is_pasted_and_its_event_arrives(admin, width):
+def test_a_delivery_with_the_pasted_key_appears_on_the_page(admin, width):
     admin.set_viewport_size({"width": 1200, "height": 900})
     open_new_registration(admin, "Big Interview Authenticates")
     admin.set_viewport_size({"width": width, "height": 900})
@@ -56,7 +57,7 @@ def test_big_interviews_key_is_pasted_and_its_event_arrives(admin, width):
     expect(admin.get_by_text("Latest new event")).to_be_visible()
 
 
-def test_innovative_educators_addresses_are_there_already(admin):
+def test_the_addresses_of_innovative_educators_are_filled_in(admin):
     open_new_registration(admin, "Innovative Educators Authenticates")
     expect(admin.get_by_label("Allowed networks")).to_have_value("54.243.7.71\n3.83.213.76")
     admin.get_by_role("button", name="Save", exact=True).click()
@@ -78,7 +79,7 @@ def test_the_url_is_copied_with_one_click(admin):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_a_rejection_with_many_hops_fits_its_pages(admin, live_server, width):
+def test_a_rejection_with_many_hops_fits_the_width_of_the_page(admin, live_server, width):
     to = innovative_educators()
     deliver(to, key=None, REMOTE_ADDR="10.0.0.5", HTTP_X_FORWARDED_FOR="x" * 500 + ", 203.0.113.9, 192.0.2.10")
     admin.set_viewport_size({"width": width, "height": 900})
@@ -103,7 +104,7 @@ def test_all_events_of_several_pages_are_selected_and_run_again(admin, live_serv
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_an_event_with_long_ids_fits_its_page(admin, live_server, width):
+def test_an_event_with_long_ids_fits_the_width_of_the_page(admin, live_server, width):
     failed_events(innovative_educators(), 1)
     ReceivedEvent.objects.update(**dict.fromkeys(["vendor_event_id", "subject_id", "object_id"], "x" * 255))
     admin.set_viewport_size({"width": width, "height": 900})
@@ -116,7 +117,7 @@ def test_an_event_with_long_ids_fits_its_page(admin, live_server, width):
 def test_the_previous_key_is_ended_by_a_button_that_needs_no_javascript(
     browser, live_server, client, admin_user, width
 ):
-    """And the Enter key in the form saves it, as ever: the button belongs to another form."""
+    """The Enter key still saves the registration, because the button belongs to a separate form."""
     registration = big_interview()
     registration.set_key("0" * 32, overlap=timedelta(days=1))
     registration.save()

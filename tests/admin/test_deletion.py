@@ -1,4 +1,4 @@
-"""Deletion pages: what is many is counted, and what cannot be deleted is said in a sentence."""
+"""Deletion pages count rows instead of listing them, and explain why a row cannot be deleted."""
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -24,6 +24,7 @@ DEACTIVATE = "An inactive registration rejects every delivery and keeps its even
 
 
 def rejections(registration, count):
+    """Store rejections of the registration."""
     now = timezone.now()
     Rejection.objects.bulk_create(
         [
@@ -34,6 +35,7 @@ def rejections(registration, count):
 
 
 def object_states(registration, count):
+    """Store states of different objects of the registration."""
     ObjectState.objects.bulk_create(
         [
             ObjectState(
@@ -45,10 +47,11 @@ def object_states(registration, count):
 
 
 def deleting(rows):
+    """Return the form data to delete the selected rows."""
     return {"action": "delete_selected", "_selected_action": [row.pk for row in rows]}
 
 
-def test_a_registration_with_many_events_says_their_number_and_advises_to_deactivate_it(
+def test_the_deletion_page_of_a_registration_counts_its_events_and_advises_deactivation(
     admin_client, django_assert_max_num_queries
 ):
     made = big_interview()
@@ -69,7 +72,7 @@ def test_events_are_counted_up_to_ten_thousand(admin_client):
     assert "more than 10,000 received events" in texts(admin_client.get(url(WebhookRegistration, "delete", made.pk)))
 
 
-def test_the_selected_registrations_are_answered_in_the_same_way(admin_client):
+def test_selected_registrations_with_events_are_not_deleted_and_get_the_same_advice(admin_client):
     made = [big_interview(), big_interview()]
     failed_events(made[0], MANY)
     page = admin_client.post(url(WebhookRegistration), deleting(made))
@@ -80,7 +83,7 @@ def test_the_selected_registrations_are_answered_in_the_same_way(admin_client):
     assert WebhookRegistration.objects.count() == 2
 
 
-def test_what_goes_with_a_registration_is_counted(admin_client, django_assert_max_num_queries):
+def test_the_deletion_page_of_a_registration_counts_the_rows_to_delete(admin_client, django_assert_max_num_queries):
     made = big_interview()
     rejections(made, MANY)
     object_states(made, MANY)
@@ -95,8 +98,8 @@ def test_what_goes_with_a_registration_is_counted(admin_client, django_assert_ma
     assert [model.objects.count() for model in (WebhookRegistration, Rejection, ObjectState)] == [0, 0, 0]
 
 
-def test_what_goes_with_an_account_is_counted(client, admin_user):
-    """Only those who may delete single sign-ons delete an account that has some."""
+def test_the_deletion_page_of_an_account_counts_its_sign_ons(client, admin_user):
+    """To delete an account with sign-ons, a user needs the permission to delete sign-ons, too."""
     account = BigInterviewAccount.objects.create(subdomain="xyz")
     sessions = [SSOSession(user=admin_user, account=account, requested_at=timezone.now()) for _ in range(MANY)]
     SSOSession.objects.bulk_create(sessions)
@@ -114,7 +117,7 @@ def test_what_goes_with_an_account_is_counted(client, admin_user):
     assert not SSOSession.objects.exists()
 
 
-def test_rows_of_the_host_that_go_with_a_registration_are_listed(admin_client):
+def test_rows_of_the_host_that_are_deleted_with_a_registration_are_listed(admin_client):
     made = big_interview()
     Campus.objects.create(name="Main campus", registration=made)
     page = url(WebhookRegistration, "delete", made.pk)

@@ -1,4 +1,4 @@
-"""The admin screens, as an administrator uses them."""
+"""The admin's pages for registrations, events, objects and rejections."""
 
 import html
 import json
@@ -40,6 +40,7 @@ ADD = "/admin/django_bi_integration/webhookregistration/add/"
 
 
 def form(**fields):
+    """Return the form data of a registration."""
     return {"name": "Career centre", "vendor": "big_interview", "allowed_networks": "", "is_active": "on", **fields}
 
 
@@ -50,7 +51,7 @@ def test_a_new_registration_begins_with_the_choice_of_its_vendor(admin_client):
 
 
 @pytest.mark.parametrize("method", ["get", "head", "options", "put", "delete", "patch", "trace"])
-def test_no_method_breaks_a_page(admin_client, method):
+def test_no_http_method_causes_a_server_error(admin_client, method):
     made = failed_event().registration
     deliver(made, key="x")
     account = BigInterviewAccount.objects.create(subdomain="xyz")
@@ -65,7 +66,7 @@ def test_no_method_breaks_a_page(admin_client, method):
 
 
 @pytest.mark.parametrize("vendor", ["", "nobody"])
-def test_an_unknown_vendor_is_asked_for_again(admin_client, vendor):
+def test_an_unknown_vendor_leads_back_to_the_choice_of_vendors(admin_client, vendor):
     assert "Which vendor will send the webhooks?" in texts(admin_client.get(ADD, {"vendor": vendor}))
 
 
@@ -76,7 +77,7 @@ def test_the_published_addresses_are_filled_in(admin_client):
 
 
 def test_a_pasted_key_works_and_is_never_shown_again(admin_client):
-    """Invariant 9: not on the page, not in the history."""
+    """Invariant 9. The key is on no page and not in the history."""
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=f" {KEY} "), follow=True)
     made = WebhookRegistration.objects.get()
     assert f"Give this URL to Big Interview: http://testserver{made.get_absolute_url()}" in texts(page)
@@ -86,13 +87,13 @@ def test_a_pasted_key_works_and_is_never_shown_again(admin_client):
     assert all(KEY not in text for text in [texts(page), change.content.decode(), str(LogEntry.objects.values())])
 
 
-def test_a_mistake_in_the_form_does_not_show_the_key(admin_client):
+def test_a_form_with_errors_does_not_show_the_key(admin_client):
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(name="", key=KEY))
     assert "This field is required." in texts(page)
     assert KEY not in page.content.decode()
 
 
-def test_a_key_that_looks_cut_is_kept_with_a_warning(admin_client):
+def test_a_key_that_looks_incomplete_is_stored_with_a_warning(admin_client):
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=KEY[:-1]), follow=True)
     assert "32 characters" in texts(page)
     assert WebhookRegistration.objects.get().check_key(KEY[:-1])
@@ -107,30 +108,30 @@ def test_a_key_that_looks_cut_is_kept_with_a_warning(admin_client):
         ("short", "The key has fewer than 16 characters, so strangers could guess it."),
     ],
 )
-def test_what_cannot_be_the_key_is_an_error_that_explains_the_fix(admin_client, pasted, message):
+def test_an_invalid_key_is_an_error_that_explains_the_fix(admin_client, pasted, message):
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=pasted), follow=True)
     assert message in html.unescape(texts(page))
     assert not WebhookRegistration.objects.exists()
     assert KEY not in page.content.decode()
 
 
-def test_a_registration_that_lets_nobody_in_is_kept_with_a_warning(admin_client):
+def test_a_registration_without_credentials_is_stored_with_a_warning(admin_client):
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(), follow=True)
     assert "“Career centre” rejects everything until it has a key or an allowlist." in texts(page)
     assert "none, so it rejects everything" in texts(page)
 
 
-def test_a_registration_whose_vendor_sends_no_key_asks_for_an_allowlist_alone(admin_client):
+def test_the_warning_for_a_vendor_without_a_key_asks_only_for_an_allowlist(admin_client):
     page = admin_client.post(f"{ADD}?vendor=innovative_educators", form(vendor="innovative_educators"), follow=True)
     assert "“Career centre” rejects everything until it has an allowlist." in texts(page)
 
 
-def test_the_key_field_of_a_registration_with_a_key_takes_a_new_one(admin_client):
+def test_the_key_field_of_a_registration_with_a_key_is_labelled_new_key(admin_client):
     assert "New key:" in texts(admin_client.get(url(WebhookRegistration, "change", big_interview().pk)))
     assert "New key" not in texts(admin_client.get(ADD, {"vendor": "big_interview"}))
 
 
-def test_a_new_key_may_overlap_with_the_previous_one(admin_client):
+def test_the_previous_key_is_accepted_during_the_overlap(admin_client):
     made = big_interview()
     page = url(WebhookRegistration, "change", made.pk)
     admin_client.post(page, form(key="0" * 32, overlap="7"))
@@ -145,13 +146,13 @@ def test_saving_without_a_key_keeps_the_key_and_the_vendor(admin_client):
     assert (made.name, made.vendor, made.check_key(KEY)) == ("New", "big_interview", True)
 
 
-def test_the_allowlist_takes_notes_commas_and_blank_lines(admin_client):
+def test_the_allowlist_field_accepts_notes_commas_and_blank_lines(admin_client):
     text = "54.243.7.71  # published\r\n\r\n192.0.2.0/24, 2001:db8::/32"
     admin_client.post(f"{ADD}?vendor=innovative_educators", form(vendor="innovative_educators", allowed_networks=text))
     assert WebhookRegistration.objects.get().allowed_networks == ["54.243.7.71", "192.0.2.0/24", "2001:db8::/32"]
 
 
-def test_a_network_that_is_none_is_named(admin_client):
+def test_an_invalid_network_is_named_in_the_error(admin_client):
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(allowed_networks="192.0.2.1\n10.0.0.300"))
     assert "“10.0.0.300” is neither an IP address nor a CIDR network" in texts(page)
 
@@ -163,14 +164,14 @@ def test_a_network_that_is_none_is_named(admin_client):
         ("10.0.0.0/24", "“10.0.0.0/24” overlaps the trusted proxy “10.0.0.5”"),
     ],
 )
-def test_an_allowlist_that_lets_in_whom_it_should_not_is_rejected(admin_client, settings, allowed, message):
+def test_an_allowlist_with_a_huge_network_or_a_trusted_proxy_is_rejected(admin_client, settings, allowed, message):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5"]}
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=KEY, allowed_networks=f"192.0.2.1\n{allowed}"))
     assert message in texts(page)
     assert not WebhookRegistration.objects.exists()
 
 
-def test_the_registration_tells_whether_it_was_ever_called(admin_client):
+def test_a_registration_shows_its_latest_event_and_recent_rejections(admin_client):
     made = big_interview()
     page = url(WebhookRegistration, "change", made.pk)
     assert "No event has arrived yet." in texts(admin_client.get(page))
@@ -185,8 +186,8 @@ def test_the_registration_tells_whether_it_was_ever_called(admin_client):
     assert "The latest new event arrived 1 minute ago." in texts(admin_client.get(page)).replace("\xa0", " ")
 
 
-def test_a_registration_can_be_deleted_until_it_has_events(admin_client):
-    """Rejections go with it; events are never deleted on the way."""
+def test_a_registration_can_be_deleted_only_without_events(admin_client):
+    """Its rejections are deleted with it, but events are never deleted by cascade."""
     made = big_interview()
     deliver(made, key="x")
     page = url(WebhookRegistration, "delete", made.pk)
@@ -203,6 +204,8 @@ def test_a_registration_can_be_deleted_until_it_has_events(admin_client):
 
 
 def failed_event():
+    """Store an event whose receiver ``register`` has failed, and return it."""
+
     def hopeless(**arguments):
         raise GiveUp("not one of <b>our</b> students")
 
@@ -242,8 +245,8 @@ def test_any_stored_body_can_be_shown(admin_client, body):
     assert admin_client.get(url(ReceivedEvent, "change", stored().pk)).status_code == 200
 
 
-def test_the_body_is_for_those_who_may_see_payloads(client):
-    """Students' data is not everybody's who may look at events."""
+def test_the_body_is_shown_only_with_the_permission_for_payloads(client):
+    """The permission to view events does not include students' data."""
     event = failed_event()
     staff = User.objects.create_user("staff", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename="view_receivedevent"))
@@ -276,7 +279,7 @@ def test_the_event_list_can_be_searched_and_filtered(admin_client, query):
 
 
 @pytest.mark.parametrize("event_id", ["two words", "“quoted”", "x" * 300, "Öl 🙂"])
-def test_a_vendors_event_id_is_found_whole_whatever_is_in_it(admin_client, event_id):
+def test_a_search_for_a_whole_event_id_finds_only_that_event(admin_client, event_id):
     for each in (event_id, f"{event_id}, another"):
         deliver(big_interview(), json.dumps({"webhook": {"id": each, "event_name": "interview.created"}}))
     page = admin_client.get(url(ReceivedEvent), {"q": f" {event_id} "})
@@ -284,12 +287,13 @@ def test_a_vendors_event_id_is_found_whole_whatever_is_in_it(admin_client, event
 
 
 def rejected_behind_two_proxies(to):
+    """Store a rejection with a forwarding chain, and return it."""
     headers = {"HTTP_X_FORWARDED_FOR": "192.0.2.99, junk, 203.0.113.9, 192.0.2.10"}
     deliver(to, key=None, REMOTE_ADDR="10.0.0.5", **headers)
     return Rejection.objects.get()
 
 
-def test_a_rejection_shows_what_each_setting_would_make_of_it(admin_client, settings):
+def test_a_rejection_shows_the_address_for_each_possible_setting(admin_client, settings):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.6"]}
     rejection = rejected_behind_two_proxies(innovative_educators())
     assert "192.0.2.99, junk, 203.0.113.9, 192.0.2.10 → 10.0.0.5" in texts(admin_client.get(url(Rejection)))
@@ -310,20 +314,20 @@ def test_a_rejection_shows_what_each_setting_would_make_of_it(admin_client, sett
         (5, '["10.0.0.5"] 192.0.2.10 ["192.0.2.10", "10.0.0.5"]'),
     ],
 )
-def test_a_hop_that_the_setting_knows_is_suggested_with_all_its_networks(admin_client, settings, proxies, suggested):
+def test_a_suggested_setting_keeps_the_networks_of_each_configured_hop(admin_client, settings, proxies, suggested):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
     rejection = rejected_behind_two_proxies(innovative_educators())
     text = html.unescape(texts(admin_client.get(url(Rejection, "change", rejection.pk))))
     assert f"TRUSTED_PROXIES Address [] 10.0.0.5 {suggested} 203.0.113.9" in text
 
 
-def test_a_rejection_of_many_sources_has_no_setting_to_show(admin_client):
+def test_a_rejection_without_an_address_suggests_no_setting(admin_client):
     now = timezone.now()
     rejection = Rejection.objects.create(reason="key_wrong", count=4, first_at=now, last_at=now)
     assert "The address for each TRUSTED_PROXIES: –" in texts(admin_client.get(url(Rejection, "change", rejection.pk)))
 
 
-def test_what_a_stranger_wrote_is_text(admin_client):
+def test_a_script_in_a_rejected_requests_header_is_escaped(admin_client):
     deliver(big_interview(), key="x", HTTP_X_FORWARDED_FOR="<script>alert(1)</script>", REMOTE_ADDR="10.0.0.5")
     rejection = Rejection.objects.get()
     pages = [url(Rejection), url(Rejection, "change", rejection.pk)]
@@ -334,7 +338,7 @@ def test_what_a_stranger_wrote_is_text(admin_client):
         assert "&lt;script&gt;alert" in content
 
 
-def test_a_registration_shows_its_latest_rejections_and_leads_to_all(client, admin_user):
+def test_a_registration_shows_its_latest_rejections_and_links_to_all(client, admin_user):
     to = innovative_educators()
     page = url(WebhookRegistration, "change", to.pk)
     client.force_login(admin_user)
@@ -352,7 +356,7 @@ def test_a_registration_shows_its_latest_rejections_and_leads_to_all(client, adm
 
 
 @pytest.mark.parametrize("model", [ReceivedEvent, ObjectState, Rejection])
-def test_records_can_be_looked_at_and_not_changed(admin_client, model):
+def test_records_can_be_viewed_but_not_changed(admin_client, model):
     deliver(big_interview())
     deliver(big_interview(), key="x")
     dispatch_pending()
@@ -371,7 +375,7 @@ def test_records_can_be_looked_at_and_not_changed(admin_client, model):
 
 @pytest.mark.parametrize("model", [WebhookRegistration, ReceivedEvent, ObjectState, Rejection])
 def test_the_queries_of_a_list_do_not_grow_with_its_rows(admin_client, django_assert_max_num_queries, model):
-    """Invariant 11."""
+    """Invariant 11: cost does not grow."""
     for number in range(30):
         to = innovative_educators() if number % 2 else big_interview()
         deliver(to, interview_event(str(number), interview=str(number)), REMOTE_ADDR="54.243.7.71")
@@ -387,7 +391,7 @@ def test_json_is_shown_as_the_text_that_was_sent(admin_client):
 
 
 @pytest.mark.parametrize(("rows", "shown", "is_cut"), [(3, "3 rejections", False), (4, "3 rejections", True)])
-def test_a_list_of_too_many_rows_is_cut_and_says_so(admin_client, monkeypatch, rows, shown, is_cut):
+def test_a_list_with_too_many_rows_is_truncated_with_a_notice(admin_client, monkeypatch, rows, shown, is_cut):
     monkeypatch.setattr(NewestOnly, "LIMIT", 3)
     now = timezone.now()
     Rejection.objects.bulk_create(Rejection(reason="method", count=1, first_at=now, last_at=now) for _ in range(rows))

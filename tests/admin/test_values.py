@@ -1,4 +1,4 @@
-"""How the admin shows what came from outside: bounded, with invisible characters visible, times in one format."""
+"""The admin shows untrusted values with limited length and visible control characters, and all times in one format."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def test_a_conflicting_body_can_be_downloaded_too(admin_client):
     assert "Only the first" not in texts(page)
 
 
-def test_a_body_is_downloaded_by_those_who_may_see_payloads(client):
+def test_a_download_needs_the_permissions_for_events_and_payloads(client):
     deliver(big_interview())
     staff = User.objects.create_user("staff", is_staff=True)
     page = url(ReceivedEvent, "body", stored().pk)
@@ -70,14 +70,14 @@ def test_a_body_is_downloaded_by_those_who_may_see_payloads(client):
     assert client.get(page).status_code == 302
 
 
-def test_a_download_is_only_read(admin_client):
+def test_the_download_accepts_only_get_and_head(admin_client):
     deliver(big_interview())
     page = url(ReceivedEvent, "body", stored().pk)
     methods = ["head", "options", "post", "put", "delete"]
     assert [getattr(admin_client, method)(page).status_code for method in methods] == [200, 405, 405, 405, 405]
 
 
-def test_a_body_that_is_not_there_is_not_found(admin_client):
+def test_the_download_of_a_missing_body_is_a_404(admin_client):
     deliver(big_interview())
     pk = stored().pk
     pages = [url(ReceivedEvent, "conflicting_body", pk), url(ReceivedEvent, "body", pk + 1)]
@@ -111,7 +111,7 @@ TRICKS += ["\u00ad", "\u2028", "\u2029", "\u3164", "\u0007", "\x85", "\N{TAG LAT
 
 
 def pages_of(client, *rows, search):
-    """Every page of ours that shows a row."""
+    """Yield every admin page of each row: the list, a search, the form, the history and the deletion page."""
     for row in rows:
         yield client.get(url(type(row)))
         yield client.get(url(type(row)), {"q": search})
@@ -142,18 +142,18 @@ def test_invisible_characters_are_visible_on_every_page_and_stay_in_the_row(admi
     pages = [*pages_of(admin_client, event, state, session, registration, search=text), admin_client.get("/admin/")]
     shown = f"a⟨U+{ord(trick):04X}⟩b"
     html = [page.content.decode() for page in pages]
-    # A field of a form has the text itself: what is saved must not change.
+    # A form field has the unchanged text, so that saving the form changes nothing.
     seen = [re.sub(r'<input type="text"[^>]*>', "", page) for page in html]
     assert [page for page in seen if trick in page] == []
-    # Not on those of a sign-on that show only its reference, and on two that nobody may see; and some of the
-    # characters are blanks to a search.
+    # Up to six pages lack the text: some pages of a sign-on show only its reference, two pages are forbidden, and a
+    # search treats some of the characters as white space.
     assert sum(shown in page for page in html) >= len(pages) - 6
     assert (stored().vendor_event_id, stored().subject_id, registration.name) == (text, text, text)
     assert json.dumps(text, ensure_ascii=False).encode() in bytes(stored().body)
     assert shown in LogEntry.objects.get().object_repr
 
 
-def test_a_form_keeps_what_it_does_not_change(admin_client):
+def test_a_form_field_keeps_invisible_characters(admin_client):
     registration = big_interview()
     WebhookRegistration.objects.update(name="a\u202eb")
     page = admin_client.get(url(WebhookRegistration, "change", registration.pk)).content.decode()
@@ -161,8 +161,8 @@ def test_a_form_keeps_what_it_does_not_change(admin_client):
 
 
 @pytest.mark.parametrize("text", ["علی‌رضا", "שלום", "नमस्ते", "👩‍💻 ❤️", "Zoë\u00a0Öz", "東京\u3000都"])
-def test_words_read_as_they_are_written(admin_client, text):
-    """Also those that are spelled with a joiner; their direction ends with them."""
+def test_text_in_any_script_is_shown_unchanged(admin_client, text):
+    """This includes words with a joiner. <bdi> limits a right-to-left direction to the text."""
     document = BIG_INTERVIEW.sample("interview.updated", "1", text)
     deliver(big_interview(), json.dumps(document, ensure_ascii=False).encode())
     for page in (url(ReceivedEvent), url(ReceivedEvent, "change", stored().pk)):
@@ -170,7 +170,7 @@ def test_words_read_as_they_are_written(admin_client, text):
 
 
 @pytest.mark.parametrize("text", ["a\u200db", "é\u200d\u200dé", "é\u200d", "a\ufe0f", "a\tb\nc\x00"])
-def test_a_joiner_that_joins_nothing_is_visible(text):
+def test_a_joiner_between_characters_that_it_cannot_join_is_visible(text):
     shown = visible(text)
     assert shown.count("⟨U+") == sum(not character.isprintable() or character == "\ufe0f" for character in text)
 
@@ -182,7 +182,7 @@ def test_an_invisible_character_in_an_allowlist_is_named(admin_client):
 
 
 MOMENT = datetime(2026, 5, 1, 10, 20, 30, tzinfo=UTC)
-#: Any other way to write a time of that day.
+#: Matches ``MOMENT`` in any other format.
 OTHER_FORMAT = re.compile(r"May 1|1 May|01/05|05/01|10:20(?!:30)|2026-05-01(?! \d\d:20:30)|\d T\d\d:")
 
 
@@ -209,7 +209,7 @@ def test_every_page_has_one_time_format_in_the_viewers_time_zone(admin_client, a
     assert counts == [0, 1, 1, 6, 1, 1, 1, 4]
 
 
-def test_what_is_in_order_has_no_red_cross(admin_client):
+def test_pages_without_problems_show_no_red_cross(admin_client):
     deliver(big_interview())
     dispatch_pending()
     BigInterviewAccount.objects.create(subdomain="xyz")
@@ -222,7 +222,7 @@ def test_what_is_in_order_has_no_red_cross(admin_client):
     assert 'class="field-is_stale">stale<' in admin_client.get(pages[0]).content.decode()
 
 
-def test_lists_can_be_sorted_by_what_they_show(admin_client):
+def test_the_event_list_can_be_sorted_by_its_columns(admin_client):
     registration = big_interview()
     for number in "213":
         deliver(registration, interview_event(number, interview=number))

@@ -1,1 +1,1 @@
-"""A host app for the chaos tests: receivers that count, and one that does harm when an event's title says so."""
+"""A host app for the chaos tests: receivers that count, and one that misbehaves if the event's title asks for it."""

@@ -1,4 +1,4 @@
-"""Connects the receivers."""
+"""The app's configuration, which connects the receivers."""
 
 from django.apps import AppConfig
 

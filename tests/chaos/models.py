@@ -1,10 +1,10 @@
-"""What the receivers count."""
+"""Tables for the effects of the receivers."""
 
 from django.db import models
 
 
 class Count(models.Model):
-    """A row that each event counts up by one."""
+    """A row that each event increments by one."""
 
     name = models.CharField(max_length=20, unique=True)
     value = models.IntegerField(default=0)
@@ -14,7 +14,7 @@ class Count(models.Model):
 
 
 class Seen(models.Model):
-    """One call of the receiver: which event it was, and which one before it wrote nothing."""
+    """One call of the receiver ``see``."""
 
     event_id = models.CharField(max_length=100)
 

@@ -1,4 +1,4 @@
-"""Receivers whose effects can be counted, and one that misbehaves on request."""
+"""Receivers whose effects can be counted, and one that fails in the way that the event's title names."""
 
 import os
 import time

@@ -17,8 +17,8 @@ import redis
 from django_bi_integration.operations.doctor import examine
 from tests.helpers.deliveries import CREATED, KEY
 from tests.helpers.http_servers import answering
-from tests.helpers.rooms import broker_room
 from tests.helpers.servers import ServerMissing, free_port, provided
+from tests.helpers.shared_servers import fresh_queue
 from tests.helpers.stack import ROOT, Program
 from tests.helpers.waiting import wait_until
 from tests.helpers.web_servers import MISSING, SERVERS, listens
@@ -31,10 +31,10 @@ GUNICORN = "--bind=127.0.0.1:{port} example_project.wsgi"
 
 
 @pytest.fixture(scope="module")
-def room():
+def queue():
     try:
-        with provided("redis") as server, broker_room(server) as room:
-            yield room
+        with provided("redis") as server, fresh_queue(server) as queue:
+            yield queue
     except ServerMissing as missing:
         pytest.skip(str(missing))
 
@@ -43,24 +43,24 @@ def room():
 class Site:
     environment: dict[str, str]
     path: str
-    room: object
+    queue: object
 
     def messages(self):
         """How many notifications wait for a worker."""
-        with closing(redis.Redis.from_url(self.room.url)) as client:
-            return client.llen(self.room.queue)
+        with closing(redis.Redis.from_url(self.queue.url)) as client:
+            return client.llen(self.queue.name)
 
 
 @pytest.fixture(scope="module")
-def shared(room, tmp_path_factory):
+def shared(queue, tmp_path_factory):
     environment = {
         **os.environ,
-        "CELERY_BROKER_URL": room.url,
+        "CELERY_BROKER_URL": queue.url,
         "DATABASE_URL": f"sqlite:///{tmp_path_factory.mktemp('web') / 'db.sqlite3'}",
         "DJANGO_SECRET_KEY": SECRET,
         "DJANGO_SETTINGS_MODULE": "tests.helpers.stack_settings",
         "PYTHONPATH": str(ROOT),
-        "TEST_STACK_QUEUE": room.queue,
+        "TEST_STACK_QUEUE": queue.name,
     }
 
     def manage(*arguments):
@@ -69,14 +69,14 @@ def shared(room, tmp_path_factory):
 
     manage("migrate", "--verbosity=0")
     made = manage("bi_register", "--vendor", "big_interview", "--name", "Test", "--key", KEY)
-    return Site(environment, json.loads(made)["path"], room)
+    return Site(environment, json.loads(made)["path"], queue)
 
 
 @pytest.fixture
 def site(shared):
     """The site, with an empty queue."""
-    with closing(redis.Redis.from_url(shared.room.url)) as client:
-        client.delete(shared.room.queue)
+    with closing(redis.Redis.from_url(shared.queue.url)) as client:
+        client.delete(shared.queue.name)
     return shared
 
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.helpers.rooms import broker_room, fresh_database
 from tests.helpers.servers import ServerMissing, provided
+from tests.helpers.shared_servers import fresh_database, fresh_queue
 from tests.helpers.stack import ROOT, Program
 from tests.helpers.waiting import wait_until
 
@@ -66,20 +66,20 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path):
-    with ExitStack() as rooms:
+    with ExitStack() as running:
         try:
-            database, broker = (rooms.enter_context(provided(name)) for name in ("postgres", "redis"))
+            database, broker = (running.enter_context(provided(name)) for name in ("postgres", "redis"))
         except ServerMissing as missing:
             pytest.skip(str(missing))
-        room = rooms.enter_context(broker_room(broker))
+        queue = running.enter_context(fresh_queue(broker))
         environment = {
             **os.environ,
-            "CELERY_BROKER_URL": room.url,
-            "DATABASE_URL": rooms.enter_context(fresh_database(database)),
-            "DJANGO_SECRET_KEY": room.queue,
+            "CELERY_BROKER_URL": queue.url,
+            "DATABASE_URL": running.enter_context(fresh_database(database)),
+            "DJANGO_SECRET_KEY": queue.name,
             "DJANGO_SETTINGS_MODULE": "tests.helpers.stack_settings",
             "TEST_STACK_COROUTINES": "1",
-            "TEST_STACK_QUEUE": room.queue,
+            "TEST_STACK_QUEUE": queue.name,
         }
         made = Host(environment, tmp_path)
         made.manage("migrate", "--verbosity=0")

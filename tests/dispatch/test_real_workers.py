@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import kombu
 import pytest
 
-from tests.helpers.rooms import broker_room
 from tests.helpers.servers import ServerMissing, provided
+from tests.helpers.shared_servers import fresh_queue
 from tests.helpers.stack import ROOT, Program
 from tests.helpers.waiting import wait_until
 
@@ -42,14 +42,14 @@ def site(request, tmp_path_factory):
             server = running.enter_context(provided(request.param))
         except ServerMissing as missing:
             pytest.skip(str(missing))
-        room = running.enter_context(broker_room(server))
+        queue = running.enter_context(fresh_queue(server))
         environment = {
             **os.environ,
-            "CELERY_BROKER_URL": room.url,
+            "CELERY_BROKER_URL": queue.url,
             "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
             "DJANGO_SECRET_KEY": "workers",
             "DJANGO_SETTINGS_MODULE": "tests.helpers.stack_settings",
-            "TEST_STACK_QUEUE": room.queue,
+            "TEST_STACK_QUEUE": queue.name,
         }
 
         def manage(*arguments, **variables):
@@ -58,8 +58,8 @@ def site(request, tmp_path_factory):
             return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120)
 
         assert manage("migrate", "--verbosity=0").returncode == 0
-        ours, theirs, other_queue = f"{room.queue}-ours@x", f"{room.queue}-theirs@x", f"{room.queue}_other"
-        running.callback(remove_queue, room.url, other_queue)
+        ours, theirs, other_queue = f"{queue.name}-ours@x", f"{queue.name}-theirs@x", f"{queue.name}_other"
+        running.callback(remove_queue, queue.url, other_queue)
         without_django = {name: value for name, value in environment.items() if name != "DJANGO_SETTINGS_MODULE"}
         wrong = {**environment, "TEST_STACK_CLOCK_AHEAD": str(AHEAD)}
         commands = {
@@ -82,7 +82,7 @@ def site(request, tmp_path_factory):
             program = Program(name, command, variables, log, lambda new, ready=ready: ready in new)
             running.callback(program.stop)
             program.start()
-        yield SimpleNamespace(manage=manage, room=room, ours=ours, theirs=theirs, other_queue=other_queue)
+        yield SimpleNamespace(manage=manage, queue=queue, ours=ours, theirs=theirs, other_queue=other_queue)
 
 
 def remove_queue(url, queue):
@@ -115,9 +115,9 @@ def test_the_doctor_names_a_worker_whose_clock_is_wrong(site):
 
 
 def test_the_doctor_names_the_queue_and_the_workers_that_consume_it(site):
-    (found,) = examined(site, "workers", site.room.queue)
+    (found,) = examined(site, "workers", site.queue.name)
     assert found["level"] == "ok"
-    assert found["message"] == f"these consume the queue “{site.room.queue}”: {site.ours}"
+    assert found["message"] == f"these consume the queue “{site.queue.name}”: {site.ours}"
 
 
 def test_a_queue_that_no_worker_consumes_is_a_failure(site):
@@ -125,7 +125,7 @@ def test_a_queue_that_no_worker_consumes_is_a_failure(site):
     (found,) = examined(site, "workers", "", TEST_STACK_ROUTED_TO="webhooks-of-nobody")
     assert found["level"] == "fail"
     assert "no worker of this project consumes the queue “webhooks-of-nobody”" in found["message"]
-    assert f"{site.ours} ({site.room.queue})" in found["message"]
+    assert f"{site.ours} ({site.queue.name})" in found["message"]
     assert "`-Q webhooks-of-nobody`" in found["remedy"]
     assert "CELERY_TASK_ROUTES" in found["remedy"]
 

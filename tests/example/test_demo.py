@@ -1,4 +1,4 @@
-"""The demo, started as a person starts it."""
+"""The demo, started from the command line and used in a browser."""
 
 import os
 import re
@@ -19,12 +19,13 @@ ENVIRONMENT = {
 
 
 def demo(*arguments, **variables):
+    """Run the demo to its end with these environment variables, and return the completed process."""
     command = [sys.executable, "manage.py", "demo", *arguments]
     environment = ENVIRONMENT | variables
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_once_plays_the_story_and_reports_that_all_went_well():
+def test_demo_once_plays_the_story_and_reports_success():
     result = demo("--once")
     assert result.returncode == 0, result.stderr
     assert "Every event reached its receivers exactly once." in result.stdout
@@ -76,7 +77,7 @@ def test_the_demo_is_rejected_with_a_database_or_broker_from_the_environment():
 
 @pytest.fixture
 def running_demo(tmp_path):
-    """A demo for a person, on a free port, with a separate data folder."""
+    """Run the demo on a free port with a separate data folder, and yield its URL and program."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = ENVIRONMENT | {"DEMO_DATA": str(tmp_path / "data")}
@@ -88,7 +89,7 @@ def running_demo(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_everything_cleanly(running_demo, number):
+def test_ctrl_c_stops_the_demo_cleanly(running_demo, number):
     _, program = running_demo
     program.process.send_signal(number)
     assert program.process.wait(60) == 0

@@ -1,4 +1,4 @@
-"""The fake Big Interview keeps to the documentation of the real one, and a person can use its pages."""
+"""The fake Big Interview behaves as the documentation of the real one, and its pages work in a browser."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ PORTAL = "https://careers.example.edu/back?from=bi"
 
 
 class Client:
-    """Sends requests to one site, follows no redirect, and keeps the cookie that it gets."""
+    """Sends requests to one site, follows no redirect, and keeps the cookie."""
 
     def __init__(self, url):
         self.url, self.cookie = url, ""
@@ -79,12 +79,13 @@ class Client:
 
 @pytest.fixture
 def clock():
-    """Stands still until a test moves its ``now``."""
+    """Return a clock whose time changes only if a test sets ``now``."""
     return SimpleNamespace(now=NOW)
 
 
 @pytest.fixture
 def sent():
+    """Return the list of events that the site has sent."""
     return []
 
 
@@ -101,12 +102,13 @@ def client(site):
 
 @pytest.fixture
 def other(client):
-    """Another client of the same site."""
+    """Return another client of the same site."""
     return Client(client.url)
 
 
 @pytest.fixture
 def mara(client):
+    """Return a client that is signed in as Mara."""
     client.sign_in()
     return client
 
@@ -137,7 +139,7 @@ def test_anything_but_the_bare_key_is_rejected(client, key):
     assert client.api("GET", "/api/users/stu-1001/tracks").status == 404
 
 
-def test_the_key_is_checked_first(client):
+def test_the_key_is_checked_before_the_path(client):
     assert client.api("GET", "/api/nothing", key="").status == 401
 
 
@@ -175,7 +177,7 @@ def test_names_are_ignored_once_the_user_exists(client):
         ({"first_name": "", "last_name": ""}, {"first_name": ["is required"], "last_name": ["is required"]}),
     ],
 )
-def test_what_is_wrong_with_a_new_user_is_reported_by_field(client, changed, message):
+def test_errors_of_a_new_user_are_reported_by_field(client, changed, message):
     response = client.api("POST", "/api/users/stu-1001", MARA | changed)
     assert response.status == 422
     assert response.json == {"error": {"type": "validation_error", "message": message}}
@@ -189,19 +191,19 @@ def test_without_readable_fields_all_three_are_missing(client, content_type):
 
 
 @pytest.mark.parametrize("partner_id", ["a", "A-z_09", "x" * 64])
-def test_a_valid_partner_id(client, partner_id):
+def test_a_valid_partner_id_is_accepted(client, partner_id):
     assert client.api("POST", f"/api/users/{partner_id}", MARA).status == 201
 
 
 @pytest.mark.parametrize("partner_id", ["x" * 65, "a.b", "a%20b", "a%2Fb", "mara@students.example", "%C3%B3", "a%0A"])
-def test_an_invalid_partner_id(client, partner_id):
+def test_an_invalid_partner_id_is_rejected(client, partner_id):
     response = client.api("POST", f"/api/users/{partner_id}", MARA)
     assert response.status == 422
     assert list(response.json["error"]["message"]) == ["partner_id"]
 
 
 @pytest.mark.parametrize("body", ["{", "[]", '"x"', "\xff", "[" * 60_000])
-def test_a_body_that_is_not_a_json_object(client, body):
+def test_a_body_that_is_not_a_json_object_is_rejected(client, body):
     response = client.send(
         "POST", "/api/users/stu-1001", body.encode("latin-1"), Authorization=KEY, Content_Type="application/json"
     )
@@ -304,7 +306,7 @@ def test_interviews_are_listed_with_the_documented_fields_the_latest_change_firs
 
 
 @pytest.mark.parametrize("kind", ["tracks", "interviews"])
-def test_lists_of_an_unknown_user(client, kind):
+def test_lists_of_an_unknown_user_are_not_found(client, kind):
     response = client.api("GET", f"/api/users/nobody/{kind}")
     assert response.status == 404
     assert response.json == {"error": {"type": "not_found", "message": "No user has this partner_id."}}
@@ -341,20 +343,20 @@ def test_a_token_signs_in_and_leads_to_the_dashboard(client):
     assert page.status == 200
     assert "<strong>Mara Quillfeather</strong>" in page.text
     assert "mara.quillfeather@students.example" in page.text
-    assert arrival(page) == "/members/dashboard"
+    assert requested_path(page) == "/members/dashboard"
 
 
-def arrival(page):
+def requested_path(page):
     """Return the path that the page says the member was sent to."""
     return re.search(r"You were sent to:</span> <code>(.*?)</code>", page.text)[1]
 
 
-def test_redirect_to_leads_to_another_page_which_shows_it(client):
+def test_redirect_to_leads_to_a_page_that_shows_the_path(client):
     response = client.sign_in(redirect_to="/members/curriculum?chapter=6")
     assert (response.status, response.headers["Location"]) == (302, "/members/curriculum?chapter=6")
     page = client.get("/members/curriculum?chapter=6")
     assert "Why do you want to work here?" in page.text
-    assert arrival(page) == "/members/curriculum?chapter=6"
+    assert requested_path(page) == "/members/curriculum?chapter=6"
     assert "You were sent to" not in client.get("/members/curriculum?chapter=6").text
 
 
@@ -404,7 +406,7 @@ def test_a_token_is_valid_for_48_hours(client, clock, age, status):
 
 
 @pytest.mark.parametrize("query", ["", "?token=", "?token=" + "0" * 64])
-def test_an_unknown_token(client, query):
+def test_an_unknown_token_is_rejected(client, query):
     response = client.get(f"/sso/login{query}")
     assert response.status == 403
     assert "is unknown" in response.text
@@ -441,7 +443,7 @@ def test_logging_out_twice_is_not_an_error(client):
     assert (response.status, response.headers["Location"]) == (302, "/")
 
 
-def test_the_cookies_of_other_ports_do_no_harm(mara):
+def test_cookies_of_servers_on_other_ports_are_ignored(mara):
     mara.cookie = f'session={{"a": "b,c"}}; =; x; {mara.cookie}; later=1'
     assert mara.get("/members/dashboard").status == 200
 
@@ -588,7 +590,7 @@ def test_names_are_escaped(client):
     client.sign_in(person=MARA | {"first_name": "<b>Mara</b> $path"}, redirect_to="/members/dashboard?a=<i>&b=$x")
     page = client.get("/members/dashboard")
     assert "Welcome, &lt;b&gt;Mara&lt;/b&gt; $path" in page.text
-    assert arrival(page) == "/members/dashboard?a=&lt;i&gt;&amp;b=$x"
+    assert requested_path(page) == "/members/dashboard?a=&lt;i&gt;&amp;b=$x"
 
 
 def test_pages_load_only_their_own_style_sheet_and_no_script(mara):
@@ -606,7 +608,7 @@ def test_pages_load_only_their_own_style_sheet_and_no_script(mara):
 
 @pytest.mark.parametrize("path", ["/api/users/stu-1001", "/members/mock_interviews"])
 @pytest.mark.parametrize(("size", "too_large"), [(64 * 1024, False), (64 * 1024 + 1, True), (1_000_000, True)])
-def test_a_body_may_have_64_kib_at_most(mara, path, size, too_large):
+def test_a_body_above_64_kib_is_rejected(mara, path, size, too_large):
     response = mara.send("POST", path, b"x" * size, Authorization=KEY, Origin=mara.url)
     assert (response.status == 413) is too_large
     assert ("A body may have 65536 bytes at most." in response.text) is too_large
@@ -642,13 +644,13 @@ def test_a_body_that_does_not_arrive_times_out(client, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_printed(mara, capfd):
+def test_the_server_prints_nothing(mara, capfd):
     mara.get("/")
     mara.get("/nothing")
     assert capfd.readouterr() == ("", "")
 
 
-def test_only_this_machine_is_served(client):
+def test_the_server_listens_only_on_this_machine(client):
     assert urlsplit(client.url).hostname == "127.0.0.1"
 
 

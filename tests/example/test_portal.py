@@ -1,4 +1,4 @@
-"""The receivers of the example project, which newcomers copy: state, stale events, missing ids, e-mail on commit."""
+"""The example project's receivers, which newcomers copy: state, stale events, missing ids, e-mail on commit."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.stack import ROOT
 
-#: Runs in the example project, on a separate database, and prints what the receivers stored.
+#: Runs in the example project on a separate database, and prints the rows that the receivers stored.
 SCRIPT = """
 import json
 from datetime import UTC, datetime, timedelta
@@ -58,6 +58,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
+    """Return the rows that the receivers stored."""
     environment = {
         name: value
         for name, value in os.environ.items()

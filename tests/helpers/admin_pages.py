@@ -1,4 +1,4 @@
-"""The admin's pages: their addresses, their text, their forms; and events to fill them."""
+"""Pages of the admin: their URLs, text and forms, and failed events to show on them."""
 
 import re
 
@@ -9,11 +9,12 @@ from django_bi_integration.models.event import digest
 
 
 def url(model, page="changelist", *arguments):
+    """Return the path of a model's admin page."""
     return reverse(f"admin:django_bi_integration_{model.__name__.lower()}_{page}", args=arguments)
 
 
 def texts(response):
-    """What a person reads on the page."""
+    """Return the page's text without tags, with single spaces."""
     return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
@@ -21,7 +22,7 @@ FAILED = {"register": {"status": "failed", "attempts": 5, "error": "ValueError: 
 
 
 def failed_events(registration, count, first=0):
-    """So many events of which a receiver has failed; those with the last numbers are the newest."""
+    """Store ``count`` events whose receiver failed, with ids that count up from ``first``."""
     ReceivedEvent.objects.bulk_create(
         [
             ReceivedEvent(
@@ -41,8 +42,8 @@ def failed_events(registration, count, first=0):
     )
 
 
-def chosen(page, action):
-    """The form of a list's page after a click on "Select all", as the browser sends it."""
+def select_all(page, action):
+    """Return the form data that a browser sends from a changelist after a click on "Select all"."""
     content = page.content.decode()
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', content))
     box = re.search(r'name="_selected_action" value="([^"]+)"', content)[1]

@@ -1,4 +1,4 @@
-"""Where the browser of the browser tests is."""
+"""Find the browser for the browser tests."""
 
 import os
 import shutil
@@ -7,5 +7,5 @@ MISSING = "no Chromium here (apt install chromium, or set CHROMIUM to its path)"
 
 
 def chromium() -> str | None:
-    """The path of Chromium: what CHROMIUM says, else the one on the PATH."""
+    """Return the path of Chromium: the value of CHROMIUM, else the one on the PATH, else None."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

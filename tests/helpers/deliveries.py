@@ -1,4 +1,4 @@
-"""Deliveries as the vendors make them, and receivers that remember what they got."""
+"""Registrations, deliveries in the form of each vendor, and receivers that record their calls."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ BIG_INTERVIEW_HEADERS = {
 
 
 def registration(vendor: str = BIG_INTERVIEW.slug, key: str = KEY, networks: tuple[str, ...] = ()) -> Any:
-    """A stored registration that asks for what it is given."""
+    """Store a registration that requires the given key and networks, and return it."""
     made = WebhookRegistration(name="Test", vendor=vendor, allowed_networks=list(networks))
     if key:
         made.set_key(key)
@@ -40,15 +40,17 @@ def registration(vendor: str = BIG_INTERVIEW.slug, key: str = KEY, networks: tup
 
 
 def big_interview() -> Any:
+    """Store a registration for Big Interview that requires ``KEY``."""
     return registration()
 
 
 def innovative_educators() -> Any:
+    """Store a registration for Innovative Educators that allows its published addresses."""
     return registration(INNOVATIVE_EDUCATORS.slug, "", INNOVATIVE_EDUCATORS.default_networks)
 
 
 def deliver(to: WebhookRegistration, body: bytes | str = CREATED, key: str | None = KEY, **request: Any) -> Any:
-    """POST a body to the registration's URL with the vendor's headers; the response."""
+    """POST a body to the registration's URL with Big Interview's headers, and return the response."""
     headers = {**BIG_INTERVIEW_HEADERS, **({} if key is None else {"authorization": key}), **request.pop("headers", {})}
     path = request.pop("path", None) or to.get_absolute_url()
     body = body.encode() if isinstance(body, str) else body
@@ -57,14 +59,14 @@ def deliver(to: WebhookRegistration, body: bytes | str = CREATED, key: str | Non
 
 
 def deliver_completion(to: WebhookRegistration, body: bytes | str = COMPLETED, **request: Any) -> Any:
-    """POST a body from the vendor's published address."""
+    """POST a body without a key from a published address of Innovative Educators, and return the response."""
     return deliver(to, body, None, **{"REMOTE_ADDR": VENDOR_ADDRESS, **request})
 
 
 def interview_event(
     event_id: str, name: str = "interview.updated", interview: str = "95607", at: str = "2015-05-18T16:37:13.000Z"
 ) -> bytes:
-    """The documented sample, as another event, of another interview, at another time."""
+    """Return the body of the documented sample with another event id, type, interview and time."""
     document = BIG_INTERVIEW.sample(name, event_id, "abc123")
     document["webhook"]["api_id"] = interview
     if document["webhook"]["api_object"]:
@@ -73,13 +75,13 @@ def interview_event(
 
 
 def stored() -> ReceivedEvent:
-    """The one event that there is."""
+    """Return the only event; raise an error unless there is exactly one."""
     return ReceivedEvent.objects.get()
 
 
 @contextmanager
 def subscribed(signal: Signal, receiver: Callable[..., object], **options: Any) -> Iterator[None]:
-    """Connect a receiver for as long as the block takes."""
+    """Connect a receiver to a signal within the block."""
     signal.connect(receiver, weak=False, **options)
     try:
         yield
@@ -88,7 +90,7 @@ def subscribed(signal: Signal, receiver: Callable[..., object], **options: Any) 
 
 
 class Recorder:
-    """A receiver that remembers its calls."""
+    """A receiver that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -98,10 +100,11 @@ class Recorder:
 
     @property
     def events(self) -> list[str]:
+        """Return the vendor's id of each received event."""
         return [call["event"].vendor_event_id for call in self.calls]
 
     @property
     def data(self) -> Any:
-        """What the only call was given."""
+        """Return the ``data`` argument of the only call."""
         (call,) = self.calls
         return call["data"]

@@ -1,4 +1,4 @@
-"""Make the n-th call to the database fail, as a lost connection does, or be interrupted, as a time limit does."""
+"""Make the n-th database call fail as with a lost connection, or interrupt it as a time limit does."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from django.db import OperationalError, connection
 
 
 class Interruption(Exception):
-    """As Celery's soft time limit: raised by a signal, between any two steps of the program."""
+    """Stands for Celery's soft time limit, which a Unix signal can raise between any two steps of a program."""
 
 
 class Faults:
-    """Counts the calls to the database, statements and commits alike, and fails or interrupts the n-th.
+    """Counts database calls (statements and commits), and fails or interrupts the n-th.
 
-    A connection is lost with a call that fails: before the server has done what was asked, or after, so that only the
-    answer is missing. ``happened`` tells whether there were as many calls at all.
+    The failing call loses its connection, either before the server executes it or, with ``after``, afterwards, so that
+    only the response is lost. ``happened`` is True once the n-th call was made.
     """
 
     def __init__(self, number: int, *, after: bool, interrupt: bool) -> None:
@@ -26,6 +26,7 @@ class Faults:
         self.happened = False
 
     def pass_through(self, call: Callable[[], Any]) -> Any:
+        """Make the call and return its result; raise Interruption or OperationalError for the n-th."""
         self.calls += 1
         if self.calls != self.number:
             return call()
@@ -39,7 +40,7 @@ class Faults:
 
 
 def lose_connection() -> None:
-    """Have the server end the connection; SQLite has no server, and its connections outlive their errors."""
+    """Make the server close the connection. Do nothing on SQLite, which has no server."""
     if connection.connection is None or connection.vendor == "sqlite":
         return
     other = connection.copy()
@@ -53,8 +54,11 @@ def lose_connection() -> None:
 
 @contextmanager
 def failing(number: int, *, after: bool, interrupt: bool = False) -> Iterator[Faults]:
-    """Fail or interrupt the ``number``-th call within the block. At its end the connection is closed, as after a task;
-    raises AssertionError where Django would not let go of its transaction then."""
+    """Fail or interrupt the ``number``-th call within the block, counted from 1.
+
+    Close the connection after the block, as Celery does after a task. Raise AssertionError if a transaction is still
+    open by then.
+    """
     faults = Faults(number, after=after, interrupt=interrupt)
     commit = connection._commit
 

@@ -1,4 +1,4 @@
-"""Deliveries as no vendor makes them."""
+"""Bodies that no vendor sends, and Hypothesis strategies that generate them."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.host.models import Effect
 
 HOLE = "hole"
 
-#: Where the vendors' readers look, and a place where they do not.
+#: The JSON paths that each vendor's parser reads, and one (``other``) that it ignores.
 PLACES = {
     BIG_INTERVIEW: [
         *[("webhook", name) for name in ("id", "partner_id", "api_id", "api_type")],
@@ -24,7 +24,7 @@ PLACES = {
         *[("source",), ("type",), ("event",), ("userDetail",)],
     ],
 }
-#: Without those that decide which event it is, and those that hold others.
+#: The paths, except those that decide the event's type and those that contain others.
 LEAVES = {vendor: places[:-4] for vendor, places in PLACES.items()}
 TIMES = {
     BIG_INTERVIEW: [("webhook", "api_object", "created_at"), ("webhook", "api_object", "updated_at")],
@@ -34,7 +34,7 @@ EVENT_TYPES = {BIG_INTERVIEW: "interview.updated", INNOVATIVE_EDUCATORS: "course
 
 
 def body_with(vendor, value, places, event_id="1"):
-    """The vendor's sample with JSON of our own in some places."""
+    """Return the vendor's sample with the JSON text ``value`` at the given paths."""
     document = vendor.sample(EVENT_TYPES[vendor], event_id, "me")
     for place in places:
         inner = document
@@ -45,7 +45,7 @@ def body_with(vendor, value, places, event_id="1"):
 
 
 def keep(event, data, **arguments):
-    """A host's receiver that writes what it is told."""
+    """Write every text of an event to the database, as a host's receiver would."""
     texts = [event.vendor_event_id, event.event_type, event.subject_id, event.object_id, str(event.user or "")]
     if isinstance(data, Interview):
         texts += [data.id, data.partner_id, data.title, data.review_path]
@@ -55,7 +55,7 @@ def keep(event, data, **arguments):
     Effect.objects.bulk_create(Effect(receiver=text[:100], event_id=text[:255]) for text in texts if text)
 
 
-# JSON as text, since Python's own values lack some of it: equal keys, numbers of any size, and escapes.
+# JSON as text, because Python values cannot express duplicate keys, numbers of any size, or a choice of escapes.
 characters = st.characters(exclude_categories=()) | st.sampled_from('\0\ud800\udfff\ufeff\u2028\N{GRINNING FACE}"\\')
 texts = st.text(characters, max_size=30)
 strings = st.builds(lambda text, escaped: json.dumps(text, ensure_ascii=escaped), texts, st.booleans())
@@ -85,7 +85,7 @@ values = st.recursive(leaves, _containers, max_leaves=15)
 
 @st.composite
 def mutated_samples(draw: st.DrawFn) -> bytes:
-    """A vendor's sample with other JSON in some places, and perhaps a few other bytes."""
+    """Generate a vendor's sample with other JSON in some places, and sometimes a few changed bytes."""
     vendor = draw(st.sampled_from(list(PLACES)))
     places = draw(st.lists(st.sampled_from(LEAVES[vendor]), max_size=4, unique=True))
     body = bytearray(body_with(vendor, draw(values), places))

@@ -1,4 +1,4 @@
-"""A small HTTP server whose answers a test decides."""
+"""A small HTTP server whose responses a test chooses."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,10 @@ Answer = tuple[int, Iterable[tuple[str, str]], bytes]
 
 @contextmanager
 def answering(answer: Callable[[str, Mapping[str, str], bytes], Answer]) -> Iterator[str]:
-    """Answer each POST with the status, headers and body that its path, headers and body lead to; the server's URL."""
+    """Run a server that calls ``answer`` with the path, headers and body of each POST, and yield its URL.
+
+    ``answer`` returns the status, headers and body of the response.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):

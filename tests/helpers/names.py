@@ -1,4 +1,4 @@
-"""The name that keeps one test run apart from others on the same machine."""
+"""Names that separate this test run from others on the same machine."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 PREFIX = "bi_" + os.environ.setdefault("TEST_RUN_ID", secrets.token_hex(4))
-"""Begins the name of everything that this run makes on a server; its worker processes inherit it."""
+"""Prefix of every database and queue that this run creates on a server; its xdist workers inherit it."""
 
 SQLITE_FOLDER = Path(tempfile.gettempdir()) / PREFIX
-"""Holds its SQLite databases."""
+"""The folder of this run's SQLite databases."""

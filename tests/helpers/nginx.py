@@ -1,4 +1,4 @@
-"""Where the nginx of the proxy tests is."""
+"""Find nginx for the proxy tests."""
 
 import os
 import shutil
@@ -7,5 +7,5 @@ MISSING = "no nginx here (apt install nginx-light, or set NGINX to its path)"
 
 
 def nginx() -> str | None:
-    """The path of nginx: what NGINX says, else the one on the PATH or where administrators' programs are."""
+    """Return the path of nginx: the value of NGINX, else the one on the PATH or in /usr/sbin, else None."""
     return os.environ.get("NGINX") or shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))

@@ -1,4 +1,4 @@
-"""The Celery app of a project without this package, on the same broker."""
+"""The Celery app of another project, without this package, on the same broker."""
 
 import os
 

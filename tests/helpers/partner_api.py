@@ -37,7 +37,7 @@ def user(partner_id: str = "abc123", token: str | None = TOKEN, **changes: Any) 
 
 
 def reset(line: socket.socket, request: "Request") -> None:
-    """A script that closes the connection so that the client sees an error."""
+    """Reset the connection, so that the client gets an error; a script for ``partner_api``."""
     line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -57,7 +57,10 @@ class Request:
 
 @dataclass
 class PartnerAPI:
-    """A running server. It answers with one of ``scripts`` after the other, and then always with the last one."""
+    """A running server. It uses each of ``scripts`` for one request, and the last one for all further requests.
+
+    A script is a complete HTTP response, or a function that gets the connection and the request.
+    """
 
     url: str
     scripts: list[Script]
@@ -66,6 +69,7 @@ class PartnerAPI:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, line: socket.socket) -> None:
+        """Read one request from a connection and run the next script."""
         with line, suppress(OSError):
             reader = line.makefile("rb")
             words = reader.readline().decode().split()
@@ -83,7 +87,7 @@ class PartnerAPI:
                 line.sendall(script)
 
     def silence(self, line: socket.socket, request: Request) -> None:
-        """A script that sends nothing until the test is over."""
+        """Send nothing until the test is over, for at most 30 seconds; a script for ``partner_api``."""
         self.ended.wait(30)
 
     def drip(self, data: bytes) -> Script:
@@ -99,7 +103,7 @@ class PartnerAPI:
 
 @contextmanager
 def partner_api(*scripts: Script) -> Iterator[PartnerAPI]:
-    """Run a Partner API while the block runs."""
+    """Run a Partner API within the block; by default it knows the user of the documentation."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         api = PartnerAPI(f"http://127.0.0.1:{listening.getsockname()[1]}", list(scripts) or [answer(200, user())])
 
@@ -120,8 +124,8 @@ def partner_api(*scripts: Script) -> Iterator[PartnerAPI]:
 
 
 @contextmanager
-def knowing_everybody(settings: Any, further: dict[str, Any]) -> Iterator[PartnerAPI]:
-    """Run a Partner API that knows every user, and set BI_INTEGRATION to its URL and the ``further`` settings."""
+def partner_api_for_any_user(settings: Any, further: dict[str, Any]) -> Iterator[PartnerAPI]:
+    """Run a Partner API that accepts every user, and set BI_INTEGRATION to its URL and the ``further`` settings."""
     with partner_api(lambda line, request: line.sendall(answer(200, user(request.partner_id)))) as running:
         settings.BI_INTEGRATION = {"BASE_URL": running.url, **further}
         yield running

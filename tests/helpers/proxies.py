@@ -1,4 +1,4 @@
-"""nginx as a proxy, in front of whatever is upstream."""
+"""nginx as a chain of reverse proxies."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ OVERWRITE = "proxy_set_header X-Forwarded-For $remote_addr;"
 NEITHER = ""
 UNBUFFERED = f"{APPEND} proxy_http_version 1.1; proxy_request_buffering off;"
 
-# Whatever a package may have compiled in, it writes into its own folder alone, and runs as whoever starts it.
+# Overrides the compiled-in defaults: nginx writes only into its folder, and runs as the user who starts it.
 CONFIGURATION = """
 daemon off;
 master_process off;
@@ -46,7 +46,7 @@ SERVER = """
 
 @dataclass
 class Proxy:
-    """One hop: hands requests on to ``upstream``, with such lines, and is seen there as ``address``."""
+    """One hop: forwards requests to ``upstream`` from ``address``, with additional configuration ``lines``."""
 
     upstream: str
     lines: str
@@ -57,13 +57,14 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def configuration(self) -> str:
+        """Return nginx's ``server`` block."""
         bind = f"proxy_bind {self.address};" if self.address else ""
         return SERVER.format(port=self.port, upstream=self.upstream, bind=bind, lines=self.lines)
 
 
 @contextmanager
 def running_nginx(path: str, folder: Path, proxies: Sequence[Proxy]) -> Iterator[Program]:
-    """All the proxies, for as long as the block runs."""
+    """Run nginx with all proxies within the block; raise RuntimeError if it does not start."""
     configuration = folder / "nginx.conf"
     servers = "".join(proxy.configuration() for proxy in proxies)
     configuration.write_text(CONFIGURATION.format(folder=folder, servers=servers))
@@ -77,6 +78,7 @@ def running_nginx(path: str, folder: Path, proxies: Sequence[Proxy]) -> Iterator
 
 
 def all_listen(proxies: Sequence[Proxy]) -> bool:
+    """Return whether every proxy accepts connections."""
     try:
         for proxy in proxies:
             socket.create_connection(("127.0.0.1", proxy.port), timeout=1).close()

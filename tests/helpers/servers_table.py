@@ -1,4 +1,4 @@
-"""The table of web servers in docs/running.md, made of what tests/webhooks/test_web_servers.py has measured.
+"""Write the table of web servers in docs/running.md from the results of tests/webhooks/test_web_servers.py.
 
 ``python -m tests.helpers.servers_table`` writes the stored results into the page; ``pytest -m slow
 tests/webhooks/test_web_servers.py --store-servers`` stores new results and does the same.
@@ -17,7 +17,7 @@ END = "<!-- The end of the table of servers. -->"
 HEAD = """\
 | server | behind a proxy, set | never | because clients then choose their address with | a body without a length |
 |---|---|---|---|---|"""
-#: Not among the tests: from the documentation of mod_wsgi and of Apache.
+#: Not tested: from the documentation of mod_wsgi and Apache.
 UNTESTED = """\
 | mod_wsgi (not tested: from its documentation) | nothing | `WSGITrustedProxyHeaders`, `RemoteIPHeader` \
 | the header that is named there, if the proxy passes it on | not known |"""
@@ -26,25 +26,26 @@ Results = dict[str, dict[str, Any]]
 
 
 def stored() -> Results:
-    """What was measured last, by the servers' names."""
+    """Return the stored results by the server's name, or an empty dict."""
     results: Results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     return results
 
 
 def block(results: Results) -> str:
-    """The lines of the page, with both markers."""
+    """Return the page's lines for the table, with both markers."""
     rows = [row(server.name, server.right, server.wrong, results[server.name]) for server in SERVERS]
     return "\n".join([BEGIN, "", HEAD, *rows, UNTESTED, "", END])
 
 
 def row(name: str, right: str, wrong: str, measured: dict[str, Any]) -> str:
+    """Return the table's line for one server."""
     headers = ", ".join(f"`{header}`" for header in measured["wrong"])
     length = {200: "accepted", 411: "rejected with 411"}[measured["chunked"]]
     return f"| {name} ({measured['version']}) | {right} | {wrong} | {headers} | {length} |"
 
 
 def write() -> None:
-    """Put the stored results into the page."""
+    """Write the stored results into the page."""
     before, rest = PAGE.read_text().split(BEGIN)
     after = rest.split(END)[1]
     PAGE.write_text(before + block(stored()) + after)

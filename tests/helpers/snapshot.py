@@ -1,4 +1,4 @@
-"""An old snapshot that a backup or a report holds open: the database can remove no row that it may still see."""
+"""A transaction that stays open in another thread, as a backup's does; the database then keeps old row versions."""
 
 import threading
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from django.db import connection, connections
 
 
 @contextmanager
-def held_open(*statements: str) -> Iterator[None]:
-    """Run the statements on a connection of another thread, and leave the transaction open until the block ends."""
+def open_transaction(*statements: str) -> Iterator[None]:
+    """Run the statements in another thread on a separate connection, and end the transaction after the block."""
     is_open, is_over = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -34,10 +34,10 @@ def held_open(*statements: str) -> Iterator[None]:
 
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """Hold a snapshot open."""
+    """Hold a snapshot of the database open within the block."""
     if connection.vendor == "postgresql":
         statements = ["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM django_migrations"]
     else:
         statements = ["START TRANSACTION WITH CONSISTENT SNAPSHOT"]
-    with held_open(*statements):
+    with open_transaction(*statements):
         yield

@@ -1,6 +1,6 @@
-"""The example project's own settings, with short times, a host app that counts, and a queue of its own.
+"""The example project's settings with short times, the app tests.chaos, and a separate queue.
 
-A RabbitMQ that two test runs share must not mix them up.
+Two test runs may share one RabbitMQ, so each uses a separate queue.
 """
 
 import os
@@ -23,5 +23,5 @@ if limit := os.environ.get("TEST_STACK_SOFT_TIME_LIMIT"):
 if queue := os.environ.get("TEST_STACK_ROUTED_TO"):
     CELERY_TASK_ROUTES = {"django_bi_integration.*": {"queue": queue}}
 if ahead := os.environ.get("TEST_STACK_CLOCK_AHEAD"):
-    # This process, and those that it forks, are on a machine whose clock is set wrong.
+    # The clock of this process and its children is wrong, as on a badly configured machine.
     time_machine.travel(datetime.now(UTC) + timedelta(seconds=float(ahead)), tick=True).start()

@@ -1,4 +1,4 @@
-"""Wait for what another thread or process does: by asking, never by guessing how long it takes."""
+"""Wait for another thread or process by polling a condition, not by sleeping for a fixed time."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Answer = TypeVar("Answer")
 
 
 def wait_until(condition: Callable[[], Answer], timeout: float = 60, every: float = 0.02) -> Answer:
-    """The first true answer of the condition; TimeoutError when none comes in time."""
+    """Return the condition's first true result; raise TimeoutError after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
         if time.monotonic() > deadline:

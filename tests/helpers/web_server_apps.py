@@ -1,4 +1,4 @@
-"""The example project inside a wrapper that believes its clients."""
+"""The example project inside ProxyFixMiddleware, which trusts the forwarding headers of every client."""
 
 from hypercorn.middleware import ProxyFixMiddleware
 

@@ -1,4 +1,4 @@
-"""The example project's own settings, with URLs that also dispatch within the web process."""
+"""The example project's settings, with a URL that dispatches within the web process."""
 
 from example_project.settings import *  # noqa: F403
 

@@ -1,4 +1,4 @@
-"""The example project's URLs, and a view that dispatches what waits, to an async receiver that raises."""
+"""The example project's URLs, a view that dispatches pending events, and an async receiver that raises."""
 
 from django.dispatch import receiver
 from django.http import HttpResponse

@@ -1,4 +1,4 @@
-"""The web servers that a project may run under: how to start each, what to set and what never to set."""
+"""The web servers that a project may run under: how to start each, and which options are safe or dangerous."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ from tests.helpers.servers import free_port
 from tests.helpers.stack import Program
 
 MISSING = "{} is not installed (make setup EXTRAS=servers)"
-#: Who stands in front of a server that is started behind a proxy: TRUSTED_PROXIES names it.
+#: The proxy's address for a server that is started behind a proxy; TRUSTED_PROXIES contains it.
 PROXY = "127.0.0.9"
 
 WSGI, ASGI = "example_project.wsgi:application", "example_project.asgi:application"
@@ -20,20 +20,20 @@ GUNICORN = "gunicorn {options} --bind=127.0.0.1:{port} "
 
 @dataclass(frozen=True)
 class WebServer:
-    """One server: its command line, and the options to use behind a proxy and never to use."""
+    """A server: its command line, the options to set behind a proxy, and the options never to set."""
 
     name: str
     distribution: str
     command: str
-    #: The table's words for the options below.
+    #: The documentation's text for the options below.
     right: str
     wrong: str
     right_options: str = ""
     wrong_options: str = ""
     wrong_environment: dict[str, str] = field(default_factory=dict)
-    #: Instead of the application in the command.
+    #: Replaces the application in the command.
     wrong_application: str = ""
-    #: Whether the wrong options do their harm to requests that come through a trusted proxy.
+    #: Whether the wrong options are dangerous only for requests through a trusted proxy.
     is_wrong_behind_proxy: bool = False
     #: Whether the proxy in front, as recommended, drops headers with underscores.
     needs_dropped_underscores: bool = False
@@ -41,14 +41,14 @@ class WebServer:
 
     @property
     def version(self) -> str | None:
-        """The installed version, if there is one."""
+        """Return the installed version, or None if it is not installed."""
         try:
             return version(self.distribution)
         except PackageNotFoundError:
             return None
 
     def program(self, kind: str, folder: Path, environment: dict[str, str]) -> tuple[Program, int]:
-        """The server as it is installed (``default``), ``behind`` a proxy, or with the ``wrong`` options; its port."""
+        """Return the program and its port; ``kind`` is ``default``, ``behind`` (a proxy) or ``wrong`` (options)."""
         options = {"default": "", "behind": self.right_options, "wrong": self.wrong_options}[kind]
         application = (self.wrong_application if kind == "wrong" else "") or self.application
         port = free_port()
@@ -63,7 +63,7 @@ class WebServer:
 
 
 def listens(port: int) -> bool:
-    """Whether something accepts connections there."""
+    """Return whether a server accepts connections on the port of this machine."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""The host project's own app: what its receivers write, and its Celery app, here with a broker in memory."""
+"""The host project's app: the tables that its receivers write, and its Celery app with an in-memory broker."""
 
 from example_project.celery import app as celery_app
 

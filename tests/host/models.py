@@ -15,7 +15,7 @@ class Effect(models.Model):
 
 
 class Note(models.Model):
-    """A row that refers to an event, so that a database locks the event's row for it."""
+    """A row with a foreign key to an event, so that the database locks the event's row when it is inserted."""
 
     event = models.ForeignKey("django_bi_integration.ReceivedEvent", on_delete=models.CASCADE)
 
@@ -24,7 +24,7 @@ class Note(models.Model):
 
 
 class Counter(models.Model):
-    """A row that several receivers want to count up."""
+    """A row that several receivers increment."""
 
     name = models.CharField(max_length=100, unique=True)
     value = models.IntegerField(default=0)
@@ -34,7 +34,7 @@ class Counter(models.Model):
 
 
 class Campus(models.Model):
-    """A row that goes with a registration."""
+    """A row that is deleted together with its registration."""
 
     name = models.CharField(max_length=100)
     registration = models.ForeignKey("django_bi_integration.WebhookRegistration", on_delete=models.CASCADE)

@@ -1,6 +1,6 @@
-"""Whatever is taken away under load: acknowledged = stored = dispatched, and each receiver's effect counted once.
+"""Whatever fails under load, every acknowledged event is stored and dispatched, and each effect happens once.
 
-Real programs all of them: gunicorn, Celery workers and beat, and database and broker servers of the tests' own.
+All programs are real: gunicorn, Celery workers with beat, and database and broker servers that the tests may kill.
 """
 
 import json
@@ -16,14 +16,14 @@ import pytest
 from fake_vendors import campaign, events
 from fake_vendors.vendors import big_interview
 from tests.helpers.deliveries import KEY
-from tests.helpers.own_servers import own
+from tests.helpers.disposable_servers import disposable_server
 from tests.helpers.stack import running_stack
 from tests.helpers.waiting import wait_until
 
-# In one process, one after the other: each of them loads the machine by itself.
+# In one process, one after the other, because each of them uses the whole machine.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
-#: Ten minutes between two attempts become five seconds: a server comes back before its vendor gives up.
+#: The vendor's wait of ten minutes takes five seconds, so that a server is restarted before the vendor gives up.
 TIME_SCALE = 120
 
 LOOK = """
@@ -48,35 +48,40 @@ Count.objects.create(name="events")
 
 
 class Deployment:
-    """The deployment under test, with the servers beneath it."""
+    """The deployment under test, with its database and broker servers."""
 
     def __init__(self, stack, database, broker):
         self.stack, self.database, self.broker = stack, database, broker
-        self.ask(PREPARE)
+        self.run_script(PREPARE)
         arguments = ["bi_register", "--vendor", "big_interview", "--name", "x", "--key", "-"]
         url = stack.url + json.loads(stack.manage(*arguments, stdin=KEY))["path"]
         self.vendor = big_interview(url, KEY, time_scale=TIME_SCALE)
 
-    def ask(self, script):
+    def run_script(self, script):
+        """Run Python code in the deployment's shell, and return its output."""
         return self.stack.manage("shell", "--no-imports", "-c", script)
 
     def send(self, sent, **options):
-        """Send with the vendor's retries; the log. It fails unless everything was acknowledged in the end."""
+        """Send events with the vendor's retries, check that each was acknowledged in the end, and return the log."""
         log = campaign.run([(self.vendor, event) for event in sent], threads=4, **options)
         assert log.given_up == set(), log.statuses()
         return log
 
     def pending(self):
-        return int(self.ask(PENDING))
+        """Return the number of pending events."""
+        return int(self.run_script(PENDING))
 
     def finish(self):
-        """Wait until nothing is pending, as long as ever fewer are; what is in the database then."""
+        """Wait until no event is pending, and return the events and effects.
+
+        Raise TimeoutError if the number of pending events does not fall for 90 seconds.
+        """
         while left := self.pending():
             wait_until(lambda left=left: self.pending() < left, timeout=90, every=0.5)
-        return json.loads(self.ask(LOOK))
+        return json.loads(self.run_script(LOOK))
 
     def assert_once(self, sent):
-        """Every event stored and dispatched, and its effects counted exactly once."""
+        """Check that every event is stored and dispatched, and that its effects happened exactly once."""
         found = self.finish()
         wanted = {event.event_id for event in sent}
         assert set(found["events"]) == wanted
@@ -88,26 +93,27 @@ class Deployment:
 
 @pytest.fixture(params=["postgres+redis", "mariadb+rabbitmq"])
 def deploy(request, tmp_path_factory):
-    """Makes a deployment on servers of its own, which the test may kill."""
+    """Return a function that deploys the example project on servers that the test may kill."""
     with ExitStack() as running:
 
         def made(**variables):
             folder = tmp_path_factory.mktemp("chaos")
-            database, broker = (running.enter_context(own(kind)) for kind in request.param.split("+"))
+            database, broker = (running.enter_context(disposable_server(kind)) for kind in request.param.split("+"))
             stack = running.enter_context(running_stack(database.server, broker.server, folder, **variables))
-            request.node.funcargs["live_stack"] = stack  # its programs' output is shown where a test fails
+            request.node.funcargs["live_stack"] = stack  # adds its programs' output to the report of a failed test
             return Deployment(stack, database, broker)
 
         yield made
 
 
 def some_events(number, title="Top 10 Questions"):
+    """Return ``number`` events about different interviews of 50 students."""
     now = datetime.now(UTC)
     return [events.interview_created(index, f"student-{index % 50}", now, title=title) for index in range(number)]
 
 
 def in_background(call):
-    """Start the call in a thread; a function that waits for it and gives its result."""
+    """Start a call in a thread, and return a function that waits for its result."""
     results = []
     thread = threading.Thread(target=lambda: results.append(call()))
     thread.start()
@@ -120,15 +126,15 @@ def in_background(call):
     return result
 
 
-def test_workers_killed_at_random_instants(deploy):
-    """5,000 events, a worker killed with -9 twenty times and more."""
+def test_no_event_is_lost_or_repeated_while_workers_are_killed(deploy):
+    """5,000 events, and at least twenty times SIGKILL at a random instant."""
     deployment = deploy()
     sent = some_events(5000)
     sending = in_background(lambda: deployment.send(sent))
     chance = random.Random(11)
     kills = 0
     while kills < 20 or deployment.pending() > 1500:
-        time.sleep(chance.uniform(0, 1.5))  # the instant of the crash is what is random here
+        time.sleep(chance.uniform(0, 1.5))  # crash at a random instant
         deployment.stack.worker.kill()
         deployment.stack.worker.start()
         kills += 1
@@ -136,22 +142,24 @@ def test_workers_killed_at_random_instants(deploy):
     deployment.assert_once(sent)
 
 
-@pytest.mark.parametrize(("take_away", "bring_back"), [("crash", "start"), ("freeze", "thaw")], ids=["gone", "silent"])
-def test_the_broker_is_away_for_the_whole_load(deploy, take_away, bring_back):
-    """Requests are answered 200 in under a second; the broker's return is enough for the rest."""
+@pytest.mark.parametrize(
+    ("interrupt", "restore"), [("crash", "start"), ("pause", "resume")], ids=["not running", "not answering"]
+)
+def test_the_broker_is_unavailable_under_load(deploy, interrupt, restore):
+    """Most responses take less than a second. All events are dispatched once the broker is back."""
     deployment = deploy()
-    getattr(deployment.broker, take_away)()
+    getattr(deployment.broker, interrupt)()
     sent = some_events(300)
     log = deployment.send(sent)
     assert log.statuses() == {200: 300}
     seconds = sorted(attempt.seconds for attempts in log.attempts.values() for attempt in attempts)
-    assert seconds[len(seconds) // 2] < 1, "the broker held requests; a busy machine may hold some"
-    getattr(deployment.broker, bring_back)()
+    assert seconds[len(seconds) // 2] < 1, "requests waited for the broker; only a few may be slow, on a busy machine"
+    getattr(deployment.broker, restore)()
     deployment.assert_once(sent)
 
 
-def test_there_never_is_a_broker(deploy):
-    """Cron's bi_dispatch alone."""
+def test_without_broker_and_worker_bi_dispatch_dispatches_everything(deploy):
+    """As a cron job does."""
     deployment = deploy()
     deployment.broker.crash()
     deployment.stack.worker.kill()
@@ -159,11 +167,11 @@ def test_there_never_is_a_broker(deploy):
     assert deployment.send(sent).statuses() == {200: 300}
     assert json.loads(deployment.stack.manage("bi_dispatch", "--json"))["dispatched"] == 300
     deployment.assert_once(sent)
-    deployment.broker.start()  # so that its queue can be tidied away
+    deployment.broker.start()  # so that its queue can be deleted
 
 
-def test_the_database_crashes_under_load(deploy):
-    """Senders see 503 or a broken connection, and their retries bring everything."""
+def test_no_event_is_lost_if_the_database_crashes_under_load(deploy):
+    """Vendors get a 503 or a broken connection, and their retries deliver every event."""
     deployment = deploy()
     sent = some_events(1500)
     attempts = []
@@ -177,24 +185,24 @@ def test_the_database_crashes_under_load(deploy):
     log = sending()
     assert set(log.statuses()) <= {200, 503, None}
     assert log.statuses()[200] >= 1500
-    assert sum(log.statuses().values()) > 1500, "nothing was rejected: the database was not missed"
+    assert sum(log.statuses().values()) > 1500, "no delivery failed, so the crash had no effect"
     deployment.assert_once(sent)
 
 
-def test_web_processes_race_for_the_same_ids(deploy):
-    """Each event three times, at once."""
+def test_web_processes_that_get_the_same_event_at_once_store_it_once(deploy):
+    """Each event is delivered three times, concurrently."""
     deployment = deploy()
     sent = some_events(200)
     log = campaign.run([(deployment.vendor, event) for event in sent for _ in range(3)], threads=8)
     assert log.statuses() == {200: 600}
     found = deployment.assert_once(sent)
-    # On MariaDB, one that meets its event in a worker's hands for a second is acknowledged without being counted.
+    # On MariaDB, a duplicate is acknowledged uncounted if a worker locks the event's row for more than a second.
     least = 1 if deployment.stack.database.version.startswith("MariaDB") else 3
     assert {row["deliveries"] for row in found["events"].values()} <= set(range(least, 4))
 
 
-def test_receivers_that_raise_hang_end_their_process_or_lose_their_connection(deploy):
-    """The queue goes on; what cannot succeed ends failed with its reason; the other receivers' effects are there."""
+def test_receivers_that_raise_hang_exit_or_lose_the_connection_do_not_affect_others(deploy):
+    """Their events end as failed with the reason. All other events and receivers take effect."""
     deployment = deploy(TEST_STACK_SOFT_TIME_LIMIT="3")
     reasons = {
         "raise": "LookupError: as asked",
@@ -202,7 +210,7 @@ def test_receivers_that_raise_hang_end_their_process_or_lose_their_connection(de
         "exit": "The worker died 3 times while this receiver ran.",
         "lose connection": "",
     }
-    # Each twice, one after the other: a task may meet the second one, too.
+    # Two of each in a row, because one task may dispatch both.
     harmful = [(title, event) for title in reasons for event in some_events(2, title)]
     healthy = some_events(100)
     sent = [*healthy[:50], *(event for _, event in harmful), *healthy[50:]]
@@ -219,8 +227,8 @@ def test_receivers_that_raise_hang_end_their_process_or_lose_their_connection(de
     assert sorted(found["seen"]) == sorted(event.event_id for event in sent)
 
 
-def test_receivers_that_hang_one_after_the_other(deploy):
-    """All that waits is one batch, and a time limit interrupts once in a task: each is interrupted, none is killed."""
+def test_receivers_that_hang_in_one_batch_are_all_interrupted(deploy):
+    """Celery's soft time limit interrupts a task only once. Each receiver is interrupted, and no worker is killed."""
     deployment = deploy(TEST_STACK_SOFT_TIME_LIMIT="3")
     deployment.stack.worker.kill()
     hanging = some_events(3, "hang")
@@ -234,8 +242,8 @@ def test_receivers_that_hang_one_after_the_other(deploy):
     assert "WorkerLostError" not in deployment.stack.worker.output()
 
 
-def test_a_deploy_in_the_middle_of_the_load(deploy):
-    """Web and worker are stopped as a deploy stops them, warmly, and started again."""
+def test_no_event_is_lost_or_repeated_by_a_deploy_under_load(deploy):
+    """The web server and the worker get SIGTERM, finish their work, and are started again."""
     deployment = deploy()
     sent = some_events(1000)
     attempts = []

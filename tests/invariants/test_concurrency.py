@@ -1,4 +1,4 @@
-"""Several at once: requests that race for the same id, workers that race for the same interview."""
+"""Concurrency: requests that race for the same event, and workers that race for the same interview."""
 
 import random
 import threading
@@ -18,7 +18,7 @@ from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received
 from django_bi_integration.webhooks.receive import receive
 from tests.helpers.deliveries import big_interview, deliver, interview_event, stored, subscribed
-from tests.helpers.snapshot import held_open
+from tests.helpers.snapshot import open_transaction
 from tests.helpers.waiting import wait_until
 from tests.host.models import Counter, Effect, Note
 
@@ -28,7 +28,7 @@ WORKERS = 4
 
 
 def together(*calls):
-    """Run the calls in threads of their own, begun at the same instant; what they return."""
+    """Run each call in a separate thread, start all at the same instant, and return their results."""
     barrier = threading.Barrier(len(calls))
 
     def run(call):
@@ -42,15 +42,15 @@ def together(*calls):
         return list(pool.map(run, calls))
 
 
-def test_twenty_copies_at_once_are_one_row(monkeypatch):
-    """Invariant 3: by the unique key, not by a look before the insert."""
-    monkeypatch.setattr("django_bi_integration.webhooks.store.MAX_WAIT", 30)  # on a machine of any speed
+def test_twenty_concurrent_deliveries_of_one_event_are_one_row(monkeypatch):
+    """Invariant 3: the unique key ensures it, not a SELECT before the INSERT."""
+    monkeypatch.setattr("django_bi_integration.webhooks.store.MAX_WAIT", 30)  # seconds; also enough on a slow machine
     to = big_interview()
     assert together(*[lambda: deliver(to).status_code] * 20) == [200] * 20
     assert stored().deliveries == 20
 
 
-def test_workers_at_once_call_each_receiver_once():
+def test_concurrent_workers_call_each_receiver_once():
     to = big_interview()
     for number in range(40):
         receive(to, interview_event(str(number), interview=str(number % 10)))
@@ -60,25 +60,26 @@ def test_workers_at_once_call_each_receiver_once():
 
     with subscribed(event_received, effect):
         together(*[dispatch_pending] * WORKERS)
-        wait_until(lambda: dispatch_pending() is not None and not left())
+        wait_until(lambda: dispatch_pending() is not None and not pending())
     assert sorted(map(int, Effect.objects.values_list("event_id", flat=True))) == list(range(40))
 
 
-def left():
+def pending():
+    """Return the number of pending events."""
     return ReceivedEvent.objects.filter(status="pending").count()
 
 
 def expected_states(events):
-    """The truth, from the whole story: the newest reading of each interview, or its deletion."""
-    truth = {}
+    """Return the newest time of each interview, and whether it was deleted."""
+    states = {}
     for interview, name, at, _ in events:
-        newest, deleted = truth.get(interview, ("", False))
-        truth[interview] = (newest, True) if name == "interview.deleted" else (max(newest, at), deleted)
-    return truth
+        newest, deleted = states.get(interview, ("", False))
+        states[interview] = (newest, True) if name == "interview.deleted" else (max(newest, at), deleted)
+    return states
 
 
-def story(interviews, each, seed):
-    """Events of several interviews in random order: (interview, name, time, body)."""
+def shuffled_events(interviews, each, seed):
+    """Return ``each`` events of several interviews in random order: (interview, name, time, body)."""
     made = []
     for interview in range(interviews):
         for step in range(each):
@@ -94,23 +95,23 @@ def story(interviews, each, seed):
 
 @pytest.mark.parametrize("size", [(10, 10), pytest.param((50, 40), marks=pytest.mark.slow)], ids=["small", "large"])
 def test_shuffled_events_of_an_interview_are_dispatched_one_at_a_time(size, request):
-    """Invariant 7: and each is stale exactly when a newer one, or the deletion, went before it."""
+    """Invariant 7. An event is stale exactly if a newer one, or the deletion, was dispatched before it."""
     if connection.vendor == "sqlite" and size != (10, 10):
         pytest.skip("SQLite has one writer at a time anyway")
-    events = story(*size, seed=7)
+    events = shuffled_events(*size, seed=7)
     to = big_interview()
-    at_work, overlaps, order = Tally(), [], []
+    running, overlaps, order = Tally(), [], []
     lock = threading.Lock()
 
     def watch(event, **arguments):
         with lock:
-            at_work[event.object_id] += 1
-            if at_work[event.object_id] > 1:
+            running[event.object_id] += 1
+            if running[event.object_id] > 1:
                 overlaps.append(event)
             order.append((event.object_id, event.event_type, event.occurred_at, event.is_stale))
         Effect.objects.create(receiver="watch", event_id=event.vendor_event_id)
         with lock:
-            at_work[event.object_id] -= 1
+            running[event.object_id] -= 1
 
     arriving = iter(events)
     done = threading.Event()
@@ -123,7 +124,7 @@ def test_shuffled_events_of_an_interview_are_dispatched_one_at_a_time(size, requ
             done.set()
 
     def work():
-        while not (done.is_set() and not left()):
+        while not (done.is_set() and not pending()):
             dispatch_pending()
 
     with subscribed(event_received, watch):
@@ -147,8 +148,8 @@ def test_shuffled_events_of_an_interview_are_dispatched_one_at_a_time(size, requ
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
 @pytest.mark.parametrize("slow", [interview_event("slow"), b'{"id": "slow"}'], ids=["interview", "no object"])
-def test_a_receiver_that_outlives_its_lease_runs_once_and_holds_up_nobody(settings, slow):
-    """The lease is over, its locks are not: other workers go on with other events."""
+def test_a_receiver_that_outlives_its_lease_runs_once_and_blocks_no_other_event(settings, slow):
+    """After the lease, the worker still holds its locks, and other workers dispatch other events."""
     settings.BI_INTEGRATION = {"LEASE_SECONDS": 1}
     to = big_interview()
     deliver(to, slow)
@@ -171,8 +172,8 @@ def test_a_receiver_that_outlives_its_lease_runs_once_and_holds_up_nobody(settin
     assert set(ReceivedEvent.objects.values_list("status", "attempts")) == {("dispatched", 1)}
 
 
-def test_a_clock_that_jumps_neither_loses_nor_doubles_anything():
-    """Leases seem over or endless, retries seem due or far away: locks and the claim decide, not the clock."""
+def test_a_clock_that_jumps_neither_loses_nor_repeats_an_event():
+    """Leases and retries become due too early or too late, but locks and claims prevent a second effect."""
     to = big_interview()
     for number in range(60):
         receive(to, interview_event(str(number), interview=str(number % 20)))
@@ -200,7 +201,7 @@ def test_a_clock_that_jumps_neither_loses_nor_doubles_anything():
         for _ in range(30):
             clock.shift(timedelta(days=1))
             dispatch_pending()
-    assert left() == 0
+    assert pending() == 0
     done = ReceivedEvent.objects.filter(status="dispatched").values_list("vendor_event_id", flat=True)
     assert sorted(Effect.objects.values_list("event_id", flat=True)) == sorted(done)
     assert len(done) > 50
@@ -208,9 +209,12 @@ def test_a_clock_that_jumps_neither_loses_nor_doubles_anything():
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
 @pytest.mark.parametrize("body", [interview_event("1"), b'{"id": "1"}'], ids=["interview", "no object"])
-def test_a_repeat_does_not_wait_for_receivers(monkeypatch, body):
-    """Where the event's row is locked, as MariaDB does for a receiver that refers to it, it is acknowledged uncounted:
-    the vendor would give up, and its request hold a web process meanwhile."""
+def test_a_duplicate_does_not_wait_for_receivers(monkeypatch, body):
+    """If a worker locks the event's row, the duplicate is acknowledged without being counted.
+
+    MariaDB locks it when a receiver inserts a row that refers to it. If the request waited, it would occupy a web
+    process until the vendor gives up.
+    """
     monkeypatch.setattr("django_bi_integration.webhooks.store.MAX_WAIT", 0.1)
     to = big_interview()
     deliver(to, body)
@@ -229,16 +233,18 @@ def test_a_repeat_does_not_wait_for_receivers(monkeypatch, body):
 
 
 def frozen_worker():
-    """A worker that is stopped after its claim of every event, before the commit: only its locks remain."""
+    """Hold the locks of a worker that is frozen after it has claimed every event, before the commit."""
     claim = f"UPDATE {ReceivedEvent._meta.db_table} SET attempts = attempts + 1"
-    return held_open("BEGIN", claim)
+    return open_transaction("BEGIN", claim)
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
 @pytest.mark.parametrize("body", [interview_event("1"), b'{"id": "1"}'], ids=["interview", "no object"])
-def test_a_frozen_worker_holds_up_no_redelivery(monkeypatch, body):
-    """The vendor would give up. A duplicate is acknowledged uncounted; another body under the same id would be lost, so
-    the vendor is asked to send it again."""
+def test_a_redelivery_does_not_wait_for_a_frozen_worker(monkeypatch, body):
+    """A duplicate is acknowledged without being counted. A different body with the same id gets a 503.
+
+    The different body cannot be stored meanwhile, so the vendor has to send it again.
+    """
     monkeypatch.setattr("django_bi_integration.webhooks.store.MAX_WAIT", 0.1)
     to, other = big_interview(), body.replace(b"{", b"{ ", 1)
     deliver(to, body)
@@ -252,8 +258,8 @@ def test_a_frozen_worker_holds_up_no_redelivery(monkeypatch, body):
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
-def test_a_deadlock_between_two_batches_is_no_receivers_fault(batches):
-    """Invariant 6: event by event they would not have met."""
+def test_a_deadlock_between_two_batches_counts_as_no_receivers_failure(batches):
+    """Invariant 6: the receivers deadlock only because each batch shares one transaction."""
     rows = {"1": "a", "2": "b", "3": "b", "4": "a"}
     for name in "ab":
         Counter.objects.create(name=name)
@@ -261,13 +267,13 @@ def test_a_deadlock_between_two_batches_is_no_receivers_fault(batches):
     for number in rows:
         deliver(to, interview_event(number, interview=number))
     batches = claim(2), claim(2)
-    first_of_each, both_hold_one = {"1", "3"}, threading.Barrier(2)
+    first_of_each, both_hold_a_lock = {"1", "3"}, threading.Barrier(2)
 
     def count(event, **arguments):
         Counter.objects.filter(name=rows[event.vendor_event_id]).update(value=F("value") + 1)
         if event.vendor_event_id in first_of_each:
             first_of_each.discard(event.vendor_event_id)
-            both_hold_one.wait(30)
+            both_hold_a_lock.wait(30)
 
     with subscribed(event_received, count, dispatch_uid="count"):
         assert together(*[lambda batch=batch: dispatch(*batch) for batch in batches]) == [["dispatched"] * 2] * 2

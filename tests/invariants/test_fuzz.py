@@ -1,8 +1,7 @@
-"""Random requests: each is answered, none with an error of ours, and what is stored comes out as it went in.
+"""Random requests: each gets a response, none of them is a 500, and stored bodies are unchanged.
 
-A few of them run in the common suite, the same ones each time. ``make test ARGS="-m slow
-tests/invariants/test_fuzz.py --fuzz-minutes 10"`` tries others until the minutes are over, and prints what fails so
-that it can be repeated.
+The normal test run uses a few, the same ones each time. ``make test ARGS="-m slow tests/invariants/test_fuzz.py
+--fuzz-minutes 10"`` generates new ones for ten minutes, and prints how to repeat a failure.
 """
 
 import json
@@ -46,8 +45,8 @@ print(json.dumps([events.count(), events.exclude(status="dispatched").count()]))
 
 
 @pytest.fixture
-def go_on(request):
-    """Runs a property again and again, with other examples each time, as long as the option says."""
+def repeat(request):
+    """Return a function that runs a property with new examples until ``--fuzz-minutes`` are over."""
 
     def run(property_):
         end = time.monotonic() + 60 * request.config.getoption("fuzz_minutes")
@@ -64,7 +63,8 @@ def go_on(request):
 # In this process, on each database.
 
 
-def is_stored_or_rejected(body, send, to):
+def check_stored_or_rejected(body, send, to):
+    """Deliver a body; check that it is stored unchanged and dispatched, or rejected with 400, then roll back."""
     with transaction.atomic(), subscribed(event_received, keep):
         response = send(to, body)
         if response.status_code == 200:
@@ -80,41 +80,42 @@ def is_stored_or_rejected(body, send, to):
 
 
 def loosely(text):
-    """JSON with its whole numbers as floats: PostgreSQL gives large fractions back as whole numbers."""
+    """Parse JSON with integers as floats, because PostgreSQL returns large fractions as integers."""
     return json.loads(text, parse_int=float)
 
 
 @pytest.fixture(params=[(deliver, big_interview), (deliver_completion, innovative_educators)], ids=["key", "address"])
 def vendor(request, db):
+    """Return the function that delivers as the vendor does, and a registration."""
     send, make = request.param
     return send, make()
 
 
 @pytest.mark.database
-def test_a_body_is_stored_or_rejected(vendor):
+def test_a_random_body_is_stored_or_rejected(vendor):
     @settings(max_examples=100, derandomize=True, **UNDISTURBED)
     @given(body=bodies)
     def check(body):
-        is_stored_or_rejected(body, *vendor)
+        check_stored_or_rejected(body, *vendor)
 
     check()
 
 
 @pytest.mark.slow
 @pytest.mark.database
-def test_many_a_body_is_stored_or_rejected(vendor, go_on):
+def test_many_random_bodies_are_stored_or_rejected(vendor, repeat):
     @given(body=bodies)
     def check(body):
-        is_stored_or_rejected(body, *vendor)
+        check_stored_or_rejected(body, *vendor)
 
-    go_on(check)
+    repeat(check)
 
 
 # On a real server.
 
 
 class Target:
-    """A deployment to shoot at, and whether it is still what it was."""
+    """A deployment to send requests to, with a check that it still works as before."""
 
     def __init__(self, stack):
         self.stack = stack
@@ -125,7 +126,7 @@ class Target:
         self.before = self.processes()
 
     def processes(self):
-        """The kilobytes in memory of each of the web server's processes."""
+        """Return the resident memory in KiB of each process of the web server, by process id."""
         listing = subprocess.run(
             ["ps", "-A", "-o", "pgid=,pid=,rss="], capture_output=True, text=True, check=True
         ).stdout
@@ -133,6 +134,7 @@ class Target:
         return {pid: int(rss) for group, pid, rss in rows if int(group) == self.stack.web.process.pid}
 
     def assert_unharmed(self):
+        """Check that the same processes answer, without a traceback, and with less than double the memory."""
         assert statuses(exchange(self.url, post(self.url))) == [200]
         after = self.processes()
         print(f"kilobytes before {self.before}, after {after}")
@@ -154,7 +156,7 @@ def target(tmp_path_factory):
         yield Target(servers.enter_context(running_stack(database, broker, tmp_path_factory.mktemp("fuzz"))))
 
 
-# Of bytes that a header can have; a query beside the name of a codec that is no text encoding breaks Django itself.
+# Only bytes that a header can have. No query string: with a charset that is no text encoding, Django itself fails.
 header_texts = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=100)
 header_names = st.sampled_from(
     [
@@ -187,24 +189,24 @@ path_ends = st.sampled_from(["", "", "", "", "/", "%2F", "%00", "%ff", "x", "#x"
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("fuzz")
-def test_a_live_server_answers_every_request(target, go_on):
+def test_a_live_server_answers_every_random_request(target, repeat):
     path = target.url.removeprefix(target.stack.url)
 
     @given(body=bodies, lines=st.lists(lines, max_size=3), method=methods, version=versions, key=keys, end=path_ends)
     def check(body, lines, method, version, key, end):
         request = post(target.url, *lines, body=body, method=method, version=version, key=key, path=path + end)
         for status in statuses(exchange(target.url, request)):
-            # gunicorn itself says 501 and 505 of what it does not speak.
+            # gunicorn itself responds with 501 and 505 to unknown transfer codings and HTTP versions.
             assert status in {100, 200} or 400 <= status < 500 or status in {501, 505}
 
-    go_on(check)
+    repeat(check)
     target.assert_unharmed()
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("fuzz")
-def test_a_live_server_keeps_to_its_description(target, request, tmp_path):
-    """Schemathesis makes requests from an OpenAPI document, and others that contradict it."""
+def test_a_live_server_follows_its_openapi_description(target, request, tmp_path):
+    """Schemathesis generates requests that follow an OpenAPI document, and requests that violate it."""
     program = shutil.which("schemathesis", path=Path(sys.executable).parent)
     if program is None:
         pytest.skip('schemathesis is not installed (make setup EXTRAS="test fuzz")')

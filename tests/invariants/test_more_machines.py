@@ -1,4 +1,4 @@
-"""What docs/performance.md says of more than one machine, done on this one."""
+"""The set-ups of docs/performance.md: several hosts behind a pooler, and old events in partitions."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from psycopg.rows import dict_row
 
 from fake_vendors.vendors import big_interview
 from tests.helpers.deliveries import CREATED, KEY
-from tests.helpers.rooms import fresh_database
 from tests.helpers.servers import NOBODY, ServerMissing, free_port, provided
+from tests.helpers.shared_servers import fresh_database
 from tests.helpers.stack import ROOT, Program, answers_http, running_stack
 from tests.helpers.waiting import wait_until
 from tests.invariants.test_stack import interviews, look, sample
@@ -54,13 +54,13 @@ def servers():
 
 @contextmanager
 def pooled(url):
-    """The URL of the database through PgBouncer, which gives out a connection for one transaction at a time."""
+    """Run PgBouncer in transaction mode within the block, and yield the database's URL through it."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("PgBouncer is missing (apt install pgbouncer)")
     parts, port = urlsplit(url), free_port()
     if not parts.port:
-        pytest.skip("PostgreSQL listens on a socket alone")
+        pytest.skip("PostgreSQL listens only on a Unix socket")
     configuration = (
         f"[databases]\n* = host={parts.hostname} port={parts.port} user={parts.username}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
@@ -76,7 +76,7 @@ def pooled(url):
             return False
         return True
 
-    # Not in pytest's folders: each run of pytest closes those to everybody else, and PgBouncer is not run as root.
+    # Not in tmp_path, which only its owner can read: PgBouncer runs as another user if the tests run as root.
     with TemporaryDirectory(prefix="bi-pooler-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -90,8 +90,8 @@ def pooled(url):
             pooler.stop()
 
 
-def test_two_hosts_of_each_kind_share_a_pooler(servers, tmp_path_factory):
-    """Every event takes effect once, through connections that differ from one transaction to the next."""
+def test_two_web_hosts_and_two_worker_hosts_share_a_pooler(servers, tmp_path_factory):
+    """Every event takes effect once, although each transaction may use another connection."""
     database, broker = servers
     with ExitStack() as running:
         through = running.enter_context(pooled(running.enter_context(fresh_database(database))))
@@ -125,7 +125,7 @@ def test_two_hosts_of_each_kind_share_a_pooler(servers, tmp_path_factory):
 
 
 def recipe():
-    """The SQL of the documentation: what is done once, for each month, and again and again."""
+    """Return the documentation's SQL: to run once, to run for each month, and to repeat until no row moves."""
     text = (ROOT / "docs" / "performance.md").read_text()
     return re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
 
@@ -152,7 +152,7 @@ deliver("of another month", "y")
 
 
 def test_old_events_move_into_partitions_by_month(servers):
-    """What waits stays, what an object's state refers to stays, and the unique key still knows what stays."""
+    """Pending events and each object's newest event are not moved, and a duplicate of them is still recognised."""
     database, _ = servers
     with fresh_database(database) as url:
         environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "example_project.settings", "DATABASE_URL": url}

@@ -1,6 +1,6 @@
-"""Secrets and students' data stay where they belong, whatever goes wrong: invariant 9, and what the logs may say.
+"""Secrets and students' data do not leak, whatever fails: invariant 9, and what logs may contain.
 
-A key, a token or a student's name goes in, something fails, and everything that anybody may read is searched for it.
+Each test uses a key, a token or a student's name, lets something fail, and searches all output and rows for it.
 """
 
 import logging
@@ -34,7 +34,7 @@ from tests.helpers.deliveries import (
     stored,
     subscribed,
 )
-from tests.helpers.partner_api import API_KEY, TOKEN, answer, knowing_everybody, partner_api, reset, user
+from tests.helpers.partner_api import API_KEY, TOKEN, answer, partner_api, partner_api_for_any_user, reset, user
 from tests.host import celery_app
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,18 +42,18 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LOGIN, LAUNCH = "/bi/sso/login/", "/bi/sso/launch/"
 ADMIN = "/admin/django_bi_integration"
 NAME, MAIL = "Zacharias-Canary", "canary@example.edu"
-#: A completion of that student.
+#: A completed course of the student.
 BODY = COMPLETED.replace(b"Bob", NAME.encode()).replace(b"[email protected]", MAIL.encode())
 PERSONAL = (NAME, MAIL)
 SECRETS = (KEY, API_KEY, TOKEN)
 
 
-class Reports(AdminEmailHandler):
-    """The mails that Django sends to administrators, with the variables of every frame; kept, not sent."""
+class ErrorReports(AdminEmailHandler):
+    """Keeps Django's mails to administrators, with the variables of every frame, instead of sending them."""
 
     def __init__(self):
         super().__init__(include_html=True)
-        self.addFilter(RequireDebugFalse())  # as Django's own configuration has it
+        self.addFilter(RequireDebugFalse())  # as in Django's default configuration
         self.texts = []
 
     def send_mail(self, subject, message, *arguments, html_message, **options):
@@ -61,10 +61,10 @@ class Reports(AdminEmailHandler):
 
 
 @pytest.fixture
-def told(caplog):
-    """What all loggers said, as text, and the reports of errors."""
+def reported(caplog):
+    """Return a function that returns all log messages and error reports as text."""
     caplog.set_level(logging.DEBUG)
-    reports = Reports()
+    reports = ErrorReports()
     root = logging.getLogger()
     reports.setLevel(logging.ERROR)
     root.addHandler(reports)
@@ -86,7 +86,7 @@ def logged_in(client, student):
 
 @pytest.fixture
 def api(settings):
-    with knowing_everybody(settings, {"API_BUDGET_SECONDS": 2}) as running:
+    with partner_api_for_any_user(settings, {"API_BUDGET_SECONDS": 2}) as running:
         made = BigInterviewAccount(subdomain="xyz")
         made.set_api_key(API_KEY)
         made.save()
@@ -95,7 +95,7 @@ def api(settings):
 
 @contextmanager
 def statements_fail(verb, model, error):
-    """Fail a statement on the table of a model; what the database says quotes all values, as databases may."""
+    """Make statements on a model's table fail with an error that quotes all values, as a database's error may."""
 
     def wrapper(execute, sql, params, many, context):
         if sql.startswith(verb) and f"django_bi_integration_{model}" in sql:
@@ -107,16 +107,19 @@ def statements_fail(verb, model, error):
 
 
 def assert_none_of(words, text):
+    """Check that the text contains none of the words."""
     assert [word for word in words if word in text] == []
 
 
 @pytest.mark.database
-class TestReportsOfErrors:
-    """Logs, Django's page for developers, and the mail to administrators."""
+class TestErrorReports:
+    """Logs, Django's debug page, and the mail to administrators contain no secret and no student's data."""
 
     @pytest.mark.parametrize("debug", [False, True])
     @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
-    def test_a_bug_while_a_delivery_is_stored(self, settings, told, monkeypatch, debug, content_type):
+    def test_a_bug_in_the_code_that_stores_a_delivery_leaks_nothing(
+        self, settings, reported, monkeypatch, debug, content_type
+    ):
         settings.DEBUG = debug
 
         def bug(*arguments, **options):
@@ -125,26 +128,26 @@ class TestReportsOfErrors:
         monkeypatch.setattr("django_bi_integration.webhooks.receive.store_once", bug)
         response = deliver(big_interview(), BODY, content_type=content_type)
         assert response.status_code == 500
-        text = told() + response.content.decode()
+        text = reported() + response.content.decode()
         assert "a bug" in text
         assert "HTTP_AUTHORIZATION" in text
-        # With DEBUG, Django shows all that the functions had in hand at the time.
+        # With DEBUG, Django shows the variables of every frame, including the body.
         assert_none_of([KEY] if debug else [KEY, *PERSONAL], text)
 
     @pytest.mark.parametrize("error", [OperationalError, IntegrityError])
-    def test_a_database_that_quotes_what_it_did_not_store(self, told, error):
+    def test_a_database_error_that_quotes_the_values_leaks_nothing(self, reported, error):
         with statements_fail("INSERT", "receivedevent", error):
             assert deliver(big_interview(), BODY).status_code == 503
-        assert "delivery not stored" in told()
-        assert_none_of([KEY, *PERSONAL], told())
+        assert "delivery not stored" in reported()
+        assert_none_of([KEY, *PERSONAL], reported())
 
     @pytest.mark.parametrize("key", [None, KEY[:-1] + "0", f"Bearer {KEY}"])
-    def test_a_rejection(self, told, key):
+    def test_a_rejected_delivery_leaks_nothing(self, reported, key):
         assert deliver(big_interview(), BODY, key=key).status_code == 401
-        assert "Unauthorized" in told()
-        assert_none_of([KEY[:-1], *PERSONAL], told())
+        assert "Unauthorized" in reported()
+        assert_none_of([KEY[:-1], *PERSONAL], reported())
 
-    def test_a_receiver_that_raises_with_all_it_knows(self, told):
+    def test_a_receiver_that_raises_personal_data_leaks_nothing_to_the_logs(self, reported):
         def receiver(event, data, **arguments):
             raise ValueError(bytes(event.body), data.learner.email)
 
@@ -152,12 +155,12 @@ class TestReportsOfErrors:
             deliver_completion(innovative_educators(), BODY)
             dispatch_pending()
         assert MAIL in stored().last_error
-        assert "raised ValueError" in told()
-        assert_none_of(PERSONAL, told())
+        assert "raised ValueError" in reported()
+        assert_none_of(PERSONAL, reported())
 
     @pytest.mark.parametrize("model", ["webhookregistration", "biginterviewaccount"])
     @pytest.mark.parametrize("verb", ["INSERT", "UPDATE"])
-    def test_a_database_that_fails_while_a_key_is_saved(self, admin_client, told, model, verb):
+    def test_a_database_error_while_a_key_is_saved_leaks_nothing(self, admin_client, reported, model, verb):
         made = big_interview()
         account = BigInterviewAccount.objects.create(subdomain="abc")
         page = {
@@ -175,24 +178,24 @@ class TestReportsOfErrors:
         admin_client.raise_request_exception = False
         with statements_fail(verb, model, RuntimeError):
             assert admin_client.post(f"{ADMIN}/{model}/{page[verb]}", form).status_code == 500
-        assert "DETAIL" in told()
-        assert_none_of(SECRETS, told())
+        assert "DETAIL" in reported()
+        assert_none_of(SECRETS, reported())
 
-    def test_an_encryption_that_fails_while_a_key_is_saved(self, settings, admin_client, told):
+    def test_an_encryption_error_while_a_key_is_saved_leaks_no_key(self, settings, admin_client, reported):
         settings.BI_INTEGRATION = {"ENCRYPTION_KEYS": [7]}
         admin_client.raise_request_exception = False
         form = {"subdomain": "xyz", "api_key": API_KEY}
         assert admin_client.post(f"{ADMIN}/biginterviewaccount/add/", form).status_code == 500
-        assert "set_api_key" in told()
-        assert API_KEY not in told()
+        assert "set_api_key" in reported()
+        assert API_KEY not in reported()
 
     @pytest.mark.parametrize("path", [LOGIN, LAUNCH])
-    def test_a_middleware_that_fails_with_the_token_in_its_hands(self, settings, logged_in, api, told, path):
+    def test_a_middleware_that_fails_with_the_response_leaks_no_token(self, settings, logged_in, api, reported, path):
         settings.MIDDLEWARE = ["tests.invariants.test_secrets.fails_afterwards", *settings.MIDDLEWARE]
         assert logged_in.generic("GET" if path == LOGIN else "POST", path).status_code == 500
-        assert "in the middleware" in told()
-        assert "response" in told()
-        assert_none_of(SECRETS, told())
+        assert "in the middleware" in reported()
+        assert "response" in reported()
+        assert_none_of(SECRETS, reported())
 
     @pytest.mark.parametrize(
         "script",
@@ -206,15 +209,15 @@ class TestReportsOfErrors:
         ],
         ids=["other user", "no id", "no JSON", "rejected", "broken", "redirect"],
     )
-    def test_an_answer_of_the_api_that_makes_no_sense(self, logged_in, api, told, script):
+    def test_an_unexpected_response_of_the_partner_api_leaks_nothing(self, logged_in, api, reported, script):
         api.scripts[:] = [script]
         page = logged_in.get(LOGIN)
         assert page.status_code in (422, 502, 503)
-        assert "launch" in told()
-        assert_none_of([*SECRETS, *PERSONAL], told() + page.content.decode())
+        assert "launch" in reported()
+        assert_none_of([*SECRETS, *PERSONAL], reported() + page.content.decode())
 
     @pytest.mark.parametrize("debug", [False, True])
-    def test_the_encryption_keys_among_the_settings(self, settings, logged_in, told, debug):
+    def test_the_debug_page_and_error_reports_show_no_encryption_keys(self, settings, logged_in, reported, debug):
         settings.DEBUG = debug
         settings.BI_INTEGRATION = {"ENCRYPTION_KEYS": ["canary" * 8], "PARTNER_ID": 7}
         made = BigInterviewAccount(subdomain="xyz")
@@ -222,21 +225,21 @@ class TestReportsOfErrors:
         made.save()
         page = logged_in.get(LOGIN)
         assert page.status_code == 500
-        text = told() + page.content.decode()
+        text = reported() + page.content.decode()
         assert "ENCRYPTION_KEYS" in text
         assert_none_of(["canary" * 8, API_KEY], text)
 
-    def test_a_broker_whose_url_cannot_be_read(self, told):
+    def test_an_invalid_broker_url_is_logged_without_its_password(self, reported):
         lost = Notifier()
         lost.use(Celery("x", broker="redis://:ses/ame@127.0.0.1/0", set_as_current=False))
         lost.request()
         assert lost.wait(5)
-        assert "workers were not notified, the sweep will dispatch: ValueError" in told()
-        assert "'ses'" not in told()
+        assert "workers were not notified, the sweep will dispatch: ValueError" in reported()
+        assert "'ses'" not in reported()
 
 
 def fails_afterwards(get_response):
-    """A middleware of the host's."""
+    """Raise after the view has responded; a middleware of the host project."""
 
     def middleware(request):
         response = get_response(request)
@@ -246,11 +249,11 @@ def fails_afterwards(get_response):
 
 
 @pytest.mark.database
-class TestWhatIsKept:
-    """The database, and the broker."""
+class TestStoredData:
+    """The database and the broker contain no secret, and only a few columns contain a student's data."""
 
-    def test_no_row_has_a_secret_and_few_columns_a_students_data(self, admin_client, logged_in, api):
-        """Invariant 9, over every column of every table that the site has."""
+    def test_no_column_has_a_secret_and_only_four_have_a_students_data(self, admin_client, logged_in, api):
+        """Invariant 9, checked in every column of every table of the site."""
         account = BigInterviewAccount.objects.get()
         registration = {"name": "x", "vendor": "big_interview", "key": KEY, "overlap": "1", "is_active": "on"}
         admin_client.post(f"{ADMIN}/webhookregistration/add/?vendor=big_interview", registration)
@@ -275,7 +278,7 @@ class TestWhatIsKept:
             "ObjectState.data",
         }
 
-    def test_a_message_to_celery_carries_nothing(self):
+    def test_a_message_to_celery_contains_no_data(self):
         with celery_app.connection() as broker:
             queue = broker.SimpleQueue(celery_app.conf.task_default_queue)
             queue.clear()
@@ -292,7 +295,7 @@ class TestWhatIsKept:
 
 
 def every_column():
-    """Model, column and content, as text, of all that is stored."""
+    """Yield the model's name, the column and the content as text of every stored value."""
     for model in apps.get_models():
         for row in model._default_manager.all():
             for field in model._meta.concrete_fields:
@@ -303,9 +306,9 @@ def every_column():
 
 
 class TestRepr:
-    """What ends up in a log because somebody wrote ``%r``."""
+    """No secret is shown if a developer logs an object with ``%r``."""
 
-    def test_of_all_that_holds_a_secret_or_a_students_data(self, logged_in, api, student):
+    def test_the_repr_of_objects_with_secrets_or_personal_data_shows_none(self, logged_in, api, student):
         completed, launched = Recorder(), Recorder()
         with subscribed(event_received, completed), subscribed(sso_launched, launched):
             deliver_completion(innovative_educators(), BODY)
@@ -327,11 +330,11 @@ class TestRepr:
         assert TOKEN in launch.url
         assert_none_of([*SECRETS, *PERSONAL], repr(shown))
 
-    def test_the_answer_that_carries_the_token(self, logged_in, api):
+    def test_the_repr_of_the_response_shows_no_token(self, logged_in, api):
         for response in (logged_in.get(LOGIN), logged_in.post(LAUNCH)):
             assert TOKEN not in repr(response)
 
-    def test_a_client_cannot_be_put_into_a_cache_or_a_message(self, api):
+    def test_a_client_cannot_be_pickled(self, api):
         with pytest.raises(TypeError, match="holds the API key"):
             pickle.dumps(BigInterviewAccount.objects.get().client())
         assert API_KEY.encode() not in pickle.dumps(BigInterviewAccount.objects.get())
@@ -341,8 +344,8 @@ class TestRepr:
         [answer(401), answer(500), answer(200, "x"), answer(200, user("other")), reset],
         ids=["401", "500", "no JSON", "other user", "reset"],
     )
-    def test_of_the_variables_that_an_error_takes_along(self, api, script):
-        """Tools that collect them do not know Django's marks."""
+    def test_the_repr_of_local_variables_in_a_traceback_shows_no_secret(self, api, script):
+        """Tools that collect the variables of frames ignore Django's ``sensitive_variables``."""
         api.scripts[:] = [script]
         with pytest.raises(PartnerAPIError) as failure:
             BigInterviewAccount.objects.get().client().create_or_refresh_user(
@@ -353,12 +356,12 @@ class TestRepr:
         assert_none_of([API_KEY, TOKEN], repr(frames))
 
     @pytest.mark.parametrize("key", ["a/b", 'a"b', "a<b", "e", "{"])
-    def test_a_key_that_the_api_quotes_in_its_own_spelling(self, key):
-        """PHP escapes a slash, Ruby an angle bracket."""
+    def test_a_key_that_the_api_quotes_with_json_escapes_is_masked(self, settings, key):
+        """JSON from PHP escapes a slash, and JSON from Ruby an angle bracket."""
         escaped = "".join(f"\\u{ord(character):04x}" for character in key)
         message = f'{{"error": {{"message": "<{escaped}>", "{escaped}": 1}}}}'
-        with partner_api(answer(401, message)) as api, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(BigInterviewAccount, "base_url", api.url)
+        with partner_api(answer(401, message)) as api:
+            settings.BI_INTEGRATION = {"BASE_URL": api.url}
             account = BigInterviewAccount(subdomain="xyz")
             account.set_api_key(key)
             with pytest.raises(KeyRejected) as failure:
@@ -367,11 +370,11 @@ class TestRepr:
 
 
 class TestCommandLine:
-    """What a terminal, or the log of a cron job, shows."""
+    """Commands print no key, neither in a terminal nor in the log of a cron job."""
 
     @pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"{KEY}\0", f"{KEY}ü"])
     @pytest.mark.parametrize("source", ["argument", "standard input"])
-    def test_a_key_that_cannot_be_sent_is_not_quoted(self, monkeypatch, key, source):
+    def test_a_key_that_no_header_can_carry_is_not_printed(self, monkeypatch, key, source):
         if source == "standard input":
             key = key.replace("\n", "\r")
             monkeypatch.setattr("sys.stdin", StringIO(f"{key}\n"))
@@ -380,7 +383,7 @@ class TestCommandLine:
             call_command("bi_send_event", *arguments, key if source == "argument" else "-")
         assert KEY not in str(rejection.value)
 
-    def test_registering_shows_no_key(self):
+    def test_bi_register_prints_no_key(self):
         out, err = StringIO(), StringIO()
         arguments = ["--vendor", "big_interview", "--name", "x", "--key", f"{KEY}0"]
         call_command("bi_register", *arguments, stdout=out, stderr=err)
@@ -390,7 +393,7 @@ class TestCommandLine:
 
 @pytest.fixture
 def staff(client):
-    """Somebody who may look at every screen, and do nothing."""
+    """Return a client logged in as a user who may view every page, but not payloads, and change nothing."""
     made = User.objects.create_user("staff", is_staff=True)
     seen = Permission.objects.filter(content_type__app_label="django_bi_integration", codename__startswith="view_")
     made.user_permissions.set(seen.exclude(codename="view_payload"))
@@ -398,8 +401,8 @@ def staff(client):
     return client
 
 
-class TestStaffWhoMayOnlyLook:
-    """The permissions are asked for on the server, not by hiding a button."""
+class TestStaffWithViewPermissions:
+    """The server checks permissions; it does not rely on hidden buttons."""
 
     @pytest.mark.parametrize(
         ("screen", "guess"),
@@ -418,17 +421,17 @@ class TestStaffWhoMayOnlyLook:
             ("ssosession", "user__password__startswith"),
         ],
     )
-    def test_a_filter_in_the_url_guesses_nothing(self, staff, admin_client, screen, guess):
-        """Not even for those who may see it: nobody needs it."""
+    def test_a_filter_in_the_url_cannot_be_used_to_guess_values(self, staff, admin_client, screen, guess):
+        """Superusers get an error, too, because no page offers these filters."""
         for visitor in (staff, admin_client):
             assert visitor.get(f"{ADMIN}/{screen}/").status_code == 200
             assert visitor.get(f"{ADMIN}/{screen}/?{guess}=a").status_code == 400
 
-    def test_what_the_screens_show_can_still_be_filtered_by(self, staff):
+    def test_the_filters_that_pages_offer_work(self, staff):
         assert staff.get(f"{ADMIN}/receivedevent/?status__exact=pending").status_code == 200
         assert staff.get(f"{ADMIN}/ssosession/?account__id__exact=1").status_code == 200
 
-    def test_nothing_can_be_changed(self, staff, api):
+    def test_staff_with_view_permissions_cannot_change_anything(self, staff, api):
         registration, account = big_interview(), BigInterviewAccount.objects.get()
         deliver(registration)
         ReceivedEvent.objects.update(status="failed", next_attempt_at=None)
@@ -458,7 +461,7 @@ class TestStaffWhoMayOnlyLook:
         assert deliver(registration).status_code == 200
         assert BigInterviewAccount.objects.get().client()
 
-    def test_a_key_has_no_field_and_no_digest_on_their_pages(self, staff, api):
+    def test_pages_for_staff_with_view_permissions_show_no_key_and_no_digest(self, staff, api):
         registration = big_interview()
         shown = ""
         for page in (

@@ -1,4 +1,4 @@
-"""The whole path on real servers: gunicorn, PostgreSQL and Redis, MariaDB and RabbitMQ, a Celery worker of its own."""
+"""The whole path under gunicorn with a separate Celery worker, on PostgreSQL and Redis, and on MariaDB and RabbitMQ."""
 
 import json
 from urllib.parse import urlsplit
@@ -9,10 +9,10 @@ from fake_vendors import campaign
 from fake_vendors.events import Event
 from fake_vendors.vendors import big_interview, innovative_educators
 from tests.helpers.deliveries import COMPLETED, CREATED, KEY
-from tests.helpers.rooms import execute
+from tests.helpers.shared_servers import execute
 from tests.helpers.waiting import wait_until
 
-#: Ten minutes become a tenth of a second.
+#: The vendor's wait of ten minutes takes a tenth of a second.
 TIME_SCALE = 6000
 
 LOOK = """
@@ -35,26 +35,28 @@ for model in (Activity, ObjectState, ReceivedEvent):
 
 @pytest.fixture
 def site(live_stack):
-    """The deployment without events."""
+    """Delete all events of the deployment, and return it."""
     live_stack.manage("shell", "--no-imports", "-c", CLEAR)
     return live_stack
 
 
 def look(site):
+    """Return the events, the receivers' calls and the reasons of rejections from the deployment's database."""
     return json.loads(site.manage("shell", "--no-imports", "-c", LOOK))
 
 
 def register(site, *arguments, stdin=None):
-    """The URL to give to the vendor, as an operator makes it."""
+    """Create a registration with ``bi_register``, and return the URL to give to the vendor."""
     return site.url + json.loads(site.manage("bi_register", "--name", "x", *arguments, stdin=stdin))["path"]
 
 
 def interviews(site):
+    """Create a registration for Big Interview, and return its URL."""
     return register(site, "--vendor", "big_interview", "--key", "-", stdin=f"{KEY}\n")
 
 
 def dispatched(site):
-    """What is stored, once nothing waits any more."""
+    """Wait until no event is pending, and return the same as ``look``."""
 
     def seen():
         found = look(site)
@@ -64,11 +66,12 @@ def dispatched(site):
 
 
 def sample(body, event_id):
+    """Return an event with this body to send."""
     return Event(event_id, "", body)
 
 
 def test_the_documented_requests_reach_their_receivers_once(site):
-    """Six deliveries are one event and one call of each receiver."""
+    """Six deliveries of one event store one row and call each receiver once."""
     interview = big_interview(interviews(site), KEY)
     course = innovative_educators(
         register(site, "--vendor", "innovative_educators", "--allow", "127.0.0.2"), source_address="127.0.0.2"
@@ -89,8 +92,8 @@ def test_the_documented_requests_reach_their_receivers_once(site):
     ]
 
 
-def test_strangers_are_rejected_and_leave_nothing(site):
-    """A wrong key, no key, a foreign address, a forged header."""
+def test_deliveries_without_valid_credentials_are_rejected_and_not_stored(site):
+    """Deliveries with a wrong key, without a key, from another address, or with a forged X-Forwarded-For."""
     url, course_url = interviews(site), register(site, "--vendor", "innovative_educators")
     open_to_nobody = register(site, "--vendor", "big_interview")
     event = sample(CREATED, "1")
@@ -104,10 +107,10 @@ def test_strangers_are_rejected_and_leave_nothing(site):
     assert look(site)["events"] == []
 
 
-def test_without_its_database_the_vendor_is_told_to_come_again(site):
-    """503, and the event arrives with a retry."""
+def test_without_a_database_the_vendor_is_asked_to_retry(site):
+    """The response is 503, and the event is stored with a retry."""
     if site.database.kind != "postgres":
-        pytest.skip("only PostgreSQL closes one database and leaves the others open")
+        pytest.skip("only PostgreSQL can reject connections to a single database")
     url = interviews(site)
     name = urlsplit(site.environment["DATABASE_URL"]).path[1:]
     execute(site.database, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")

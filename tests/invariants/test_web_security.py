@@ -1,4 +1,4 @@
-"""What our pages and answers tell browsers, and what a browser cannot talk them into."""
+"""Browser security: headers, inline scripts, escaping, host names and redirects."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from django_bi_integration.models import BigInterviewAccount, ObjectState, Recei
 from django_bi_integration.signals import event_received
 from django_bi_integration.vendors import BIG_INTERVIEW
 from tests.helpers.deliveries import big_interview, deliver, subscribed
-from tests.helpers.partner_api import API_KEY, answer, knowing_everybody
+from tests.helpers.partner_api import API_KEY, answer, partner_api_for_any_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,7 +28,7 @@ LOGIN, LAUNCH = "/bi/sso/login/", "/bi/sso/launch/"
 
 @pytest.fixture
 def api(settings):
-    with knowing_everybody(settings, {"API_BUDGET_SECONDS": 2}) as running:
+    with partner_api_for_any_user(settings, {"API_BUDGET_SECONDS": 2}) as running:
         made = BigInterviewAccount(subdomain="xyz")
         made.set_api_key(API_KEY)
         made.save()
@@ -43,13 +43,13 @@ def logged_in(client):
 
 
 def later(call):
-    """Make the call as no part of a double click."""
+    """Make the call at a later time, so that it does not count as part of a double click."""
     with time_machine.travel(timezone.now() + timedelta(minutes=SSOSession.objects.count())):
         return call()
 
 
-def test_no_answer_about_a_person_is_kept_told_or_framed(settings, logged_in, api):
-    """Whatever becomes of it: no cache, no Referer, and the project's own protection against frames."""
+def test_no_response_about_a_person_is_cached_framed_or_sent_as_referer(settings, logged_in, api):
+    """On success and on failure: ``no-store``, no Referer, and the project's X-Frame-Options."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.clickjacking.XFrameOptionsMiddleware"]
     answers = [
         logged_in.get(LOGIN),
@@ -74,7 +74,7 @@ def test_no_answer_about_a_person_is_kept_told_or_framed(settings, logged_in, ap
 
 
 def fails(**arguments):
-    """A receiver."""
+    """Fail with an error that the admin then shows; a receiver."""
     raise ValueError("for the table of receivers")
 
 
@@ -84,7 +84,7 @@ INLINE = re.compile(
 
 
 def test_no_page_has_an_inline_script_or_style(logged_in, admin_client, api):
-    """They work under a strict Content-Security-Policy."""
+    """So that all pages work under a strict Content-Security-Policy."""
     registration = big_interview()
     deliver(registration)
     with subscribed(event_received, fails):
@@ -119,8 +119,8 @@ def test_no_page_has_an_inline_script_or_style(logged_in, admin_client, api):
 SCRIPT = "<script>alert(1)</script>"
 
 
-def test_a_script_in_a_vendors_text_stays_text(logged_in, admin_client, api):
-    """In an event's columns and body, in the error of a receiver, and in what the Partner API says."""
+def test_a_script_in_a_vendors_text_is_escaped(logged_in, admin_client, api):
+    """In an event's columns and body, in a receiver's error, and in an error of the Partner API."""
 
     def receiver(event, **arguments):
         raise ValueError(event.subject_id)
@@ -145,8 +145,8 @@ def test_a_script_in_a_vendors_text_stays_text(logged_in, admin_client, api):
 
 
 @pytest.mark.parametrize("common", [True, False], ids=["with CommonMiddleware", "without"])
-def test_a_made_up_host_comes_into_no_return_url(settings, logged_in, api, common):
-    """The address to come back to is built of the request's own host, which ALLOWED_HOSTS has to know."""
+def test_a_forged_host_header_never_gets_into_a_return_url(settings, logged_in, api, common):
+    """The URL to return to uses the request's host, which must be in ALLOWED_HOSTS."""
     if not common:
         settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "CommonMiddleware" not in name]
     assert logged_in.get(LOGIN, headers={"host": "evil.example"}).status_code == 400
@@ -157,7 +157,7 @@ def test_a_made_up_host_comes_into_no_return_url(settings, logged_in, api, commo
     assert back.startswith("http://testserver/bi/sso/return/")
 
 
-def test_a_log_in_leads_back_to_this_site_alone(client, api):
+def test_a_login_leads_back_only_to_this_site(client, api):
     response = client.get("/bi/sso/login/", {"next": "https://evil.example/", "return_url": "//evil.example"})
     assert urlsplit(response["Location"]).netloc == ""
     (back,) = parse_qs(urlsplit(response["Location"]).query)["next"]

@@ -1,4 +1,4 @@
-"""System checks, by their ids; and that every setting has its default, its check, its heading and its test."""
+"""System checks by their ids. Every setting has a default, a check, documentation and a test."""
 
 import os
 import re
@@ -23,21 +23,23 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def ids(*, on_deployment=False):
-    """The ids of what is found; each tells what to do."""
+    """Return the short ids of the findings, and check that each has a hint."""
     found = run_checks(tags=["django_bi_integration"], include_deployment_checks=on_deployment)
     assert all(message.hint for message in found)
     return [message.id.removeprefix("django_bi_integration.") for message in found]
 
 
 def ids_on_deployment():
+    """Return the short ids of the findings of ``check --deploy``."""
     return ids(on_deployment=True)
 
 
 def messages():
+    """Return the message and hint of each finding as one text."""
     return [f"{message.msg} {message.hint or ''}".strip() for message in run_checks(tags=["django_bi_integration"])]
 
 
-def test_the_default_settings_are_fine():
+def test_the_default_settings_have_no_findings():
     assert ids_on_deployment() == []
 
 
@@ -58,7 +60,7 @@ def test_an_unknown_key_is_an_error_that_names_the_right_one(settings):
     assert messages() == ["BI_INTEGRATION has an unknown key: 'TRUSTED_PROXYS'. Did you mean 'TRUSTED_PROXIES'?"]
 
 
-def test_an_unknown_key_like_no_other_gets_the_list(settings):
+def test_an_unknown_key_without_a_similar_one_gets_the_list_of_keys(settings):
     settings.BI_INTEGRATION = {"zzz": 1}
     assert "TRUSTED_PROXIES" in messages()[0]
 
@@ -103,7 +105,7 @@ def test_every_setting_is_documented_with_its_default_and_tested(name):
     assert section, f"docs/settings.md has no heading {name}"
     default = getattr(Settings(), name)
     written = {f"{default:,}", f"{default:_}", str(default)} if isinstance(default, int) else {str(default), "[]"}
-    assert any(form in section.group(1) for form in written), f"docs/settings.md: {name} does not say {default}"
+    assert any(form in section.group(1) for form in written), f"docs/settings.md: {name} lacks the default {default}"
     tests = "".join(
         path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path.name != Path(__file__).name
     )
@@ -121,7 +123,7 @@ def test_every_check_is_documented():
 
 
 @pytest.mark.parametrize("proxy", ["proxy.example.edu", "10.0.0.5/24", "", "fe80::1%eth0", "unix:/run/web.sock"])
-def test_a_trusted_proxy_that_is_no_network(settings, proxy):
+def test_a_trusted_proxy_that_is_not_a_network_is_an_error(settings, proxy):
     for entry in (proxy, ["10.0.0.7", proxy]):
         settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [entry]}
         assert ids() == ["E004"]
@@ -139,6 +141,7 @@ def test_trusted_proxies_are_text_and_lists_of_text(settings, proxies):
     assert "must be a list of text or of lists of text" in messages()[0]
 
 
+#: Networks of a CDN: its entries are one hop.
 CDN = ["173.245.48.0/20", "103.21.244.0/22", "2400:cb00::/32"]
 
 
@@ -183,8 +186,8 @@ def test_entries_that_look_like_one_hop_are_a_warning(settings, proxies, named):
         [["10.0.1.0/24"], "10.0.2.0/24"],
     ],
 )
-def test_hops_that_differ_and_hops_in_lists_are_no_warning(settings, proxies):
-    """An entry that is a list says itself what belongs to its hop."""
+def test_different_hops_and_hops_in_lists_are_no_warning(settings, proxies):
+    """A list as an entry defines which addresses belong to its hop."""
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
     assert ids() == []
 
@@ -195,25 +198,25 @@ def test_a_unix_socket_may_be_trusted(settings):
 
 
 @pytest.mark.parametrize("proxy", ["0.0.0.0/0", "::/0", "54.0.0.0/7", "::ffff:0.0.0.0/96"])
-def test_a_trusted_network_as_wide_as_the_internet(settings, proxy):
+def test_a_trusted_network_as_wide_as_the_internet_is_an_error(settings, proxy):
     for entry in (proxy, ["10.0.0.7", proxy]):
         settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [entry]}
         assert ids() == ["E005"]
 
 
 class Elsewhere:
-    """A router that puts this app into another database."""
+    """A database router that puts this app into another database."""
 
     def db_for_write(self, model, **hints):
         return "other" if model._meta.app_label == "django_bi_integration" else None
 
 
-def test_tables_in_another_database_are_rejected(settings):
+def test_tables_in_another_database_are_an_error(settings):
     settings.DATABASE_ROUTERS = ["tests.operations.test_checks.Elsewhere"]
     assert ids() == ["E006"]
 
 
-def test_times_without_a_zone_are_rejected(settings):
+def test_times_without_a_time_zone_are_an_error(settings):
     settings.USE_TZ = False
     assert ids() == ["E007"]
 
@@ -231,7 +234,7 @@ def test_times_without_a_zone_are_rejected(settings):
         "https://{subdomain}.biginterview.com",
     ],
 )
-def test_a_base_url_that_is_none_or_can_be_read_on_the_way(settings, url):
+def test_an_invalid_or_unencrypted_base_url_is_an_error(settings, url):
     settings.BI_INTEGRATION = {"BASE_URL": url}
     assert ids() == ["E008"]
 
@@ -245,7 +248,7 @@ def test_a_base_url_that_is_none_or_can_be_read_on_the_way(settings, url):
         "https://proxy.example.edu/{org}",
     ],
 )
-def test_a_base_url_of_a_sister_brand_or_of_this_machine(settings, url):
+def test_base_urls_of_other_brands_and_of_this_machine_are_allowed(settings, url):
     settings.BI_INTEGRATION = {"BASE_URL": url}
     assert ids() == []
 
@@ -254,7 +257,7 @@ def test_a_base_url_of_a_sister_brand_or_of_this_machine(settings, url):
     "origin",
     ["app.example.edu", "https://app.example.edu/", "https://*.example.edu", "https://App.example.edu", "https://a@b"],
 )
-def test_an_origin_that_is_none(settings, origin):
+def test_an_invalid_origin_is_an_error(settings, origin):
     settings.BI_INTEGRATION = {"RETURN_URL_ORIGINS": [origin]}
     assert ids() == ["E009"]
 
@@ -262,7 +265,7 @@ def test_an_origin_that_is_none(settings, origin):
 @pytest.mark.parametrize(
     "path", ["x", "tests.nowhere.f", "tests.operations.test_checks.nothing", "tests.operations.test_checks.ROOT"]
 )
-def test_a_dotted_path_that_leads_to_no_function(settings, path):
+def test_a_dotted_path_to_something_other_than_a_function_is_an_error(settings, path):
     settings.BI_INTEGRATION = {"USER_DETAILS": path}
     assert ids() == ["E010"]
 
@@ -276,13 +279,13 @@ def test_a_function_may_be_given_instead_of_its_dotted_path(settings, monkeypatc
     assert ids() == ["W011"]
 
 
-def test_what_is_neither_a_function_nor_a_dotted_path_is_an_error(settings):
+def test_a_value_that_is_neither_a_function_nor_a_dotted_path_is_an_error(settings):
     settings.BI_INTEGRATION = {"PARTNER_ID": ["portal.people.partner_id"]}
     assert ids() == ["E003"]
     assert messages()[0].startswith("BI_INTEGRATION['PARTNER_ID'] must be a function or its dotted path, not [")
 
 
-def test_an_encoding_that_there_is_not(settings):
+def test_an_unknown_encoding_is_an_error(settings):
     settings.BI_INTEGRATION = {"API_ENCODING": "xml"}
     assert ids() == ["E011"]
 
@@ -299,7 +302,7 @@ def test_any_other_return_page_is_fine(settings, page):
     assert ids() == []
 
 
-def test_ids_of_the_hosts_own_without_a_way_back_are_a_warning(settings):
+def test_a_partner_id_function_without_its_inverse_is_a_warning(settings):
     settings.BI_INTEGRATION = {"PARTNER_ID": "tests.operations.test_checks.ids"}
     assert ids() == ["W003"]
     settings.BI_INTEGRATION = {
@@ -315,14 +318,15 @@ def test_a_short_encryption_key_is_a_warning(settings):
 
 
 def test_a_check_shows_no_encryption_key(settings):
-    """Invariant 9: one that was given as text, not as a list."""
+    """Invariant 9, for a key that was set as text instead of a list."""
     settings.BI_INTEGRATION = {"ENCRYPTION_KEYS": "hunter2" * 7}
     assert messages() == [
         "BI_INTEGRATION['ENCRYPTION_KEYS'] must be a list of text, not a str. Leave it out for the default, ()."
     ]
 
 
-def of_the_database():
+def database_findings():
+    """Return the findings of ``check --database default``."""
     return run_checks(tags=[Tags.database], databases=["default"])
 
 
@@ -340,9 +344,9 @@ def of_the_database():
 def test_a_trusted_proxy_on_an_allowlist_is_an_error(settings, allowed, proxy):
     registration(networks=("192.0.2.7", allowed))
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5", "unix:", proxy]}
-    (message,) = of_the_database()
+    (message,) = database_findings()
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5", ["unix:", proxy]]}
-    assert of_the_database() == [message]
+    assert database_findings() == [message]
     assert message.id == "django_bi_integration.E014"
     assert "'Test'" in message.msg
     assert f"“{allowed}” overlaps the trusted proxy “{proxy}”" in message.msg
@@ -351,30 +355,30 @@ def test_a_trusted_proxy_on_an_allowlist_is_an_error(settings, allowed, proxy):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("allowed", ["0.0.0.0/0", "::/0", "54.0.0.0/7", "vendor.example", 921896775])
-def test_an_allowlist_that_proves_nothing_is_an_error(allowed):
-    """A row that was written past the form."""
+def test_an_allowlist_that_is_too_wide_or_invalid_is_an_error(allowed):
+    """Such a row can only be stored without the form's validation."""
     registration(networks=(allowed,))
-    assert [message.id for message in of_the_database()] == ["django_bi_integration.E015"]
+    assert [message.id for message in database_findings()] == ["django_bi_integration.E015"]
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("proxies", [[], ["10.0.0.5"], ["proxy.example.edu"]])
-def test_an_allowlist_that_is_fine(settings, proxies):
+def test_a_valid_allowlist_has_no_findings(settings, proxies):
     registration(networks=("54.243.7.71", "54.0.0.0/8", "2001:db8::/32"))
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
-    assert of_the_database() == []
+    assert database_findings() == []
 
 
 @pytest.mark.django_db
-def test_allowlists_are_read_only_where_a_command_names_their_database(settings):
+def test_allowlists_are_checked_only_if_a_command_names_their_database(settings):
     registration(networks=("0.0.0.0/0",))
     assert [message for message in run_checks() if message.id.startswith("django_bi_integration.")] == []
     settings.DATABASE_ROUTERS = ["tests.operations.test_checks.Elsewhere"]
-    assert of_the_database() == []
+    assert database_findings() == []
 
 
 def test_a_new_database_has_no_allowlists_to_check(tmp_path):
-    """`migrate` runs the checks before it makes the tables."""
+    """`migrate` runs the checks before it creates the tables."""
     environment = {
         **os.environ,
         "DATABASE_URL": f"sqlite:///{tmp_path / 'new'}",
@@ -395,29 +399,30 @@ def test_no_celery_app_is_a_warning(monkeypatch):
     ("name", "value"),
     [("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https")), ("USE_X_FORWARDED_HOST", True)],
 )
-def test_a_proxy_that_is_not_named_is_a_warning(settings, name, value):
+def test_proxy_settings_without_trusted_proxies_are_a_warning(settings, name, value):
     setattr(settings, name, value)
     assert ids() == ["W002"]
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5"]}
     assert ids() == []
 
 
-def celery_app(monkeypatch, **settings):
+def use_celery_app(monkeypatch, **settings):
+    """Let the package use a new Celery app with these settings."""
     app = Celery("university", set_as_current=False)
     app.conf.update(settings)
     monkeypatch.setattr(notifier, "app", app)
 
 
-def test_receivers_within_the_request_are_a_warning(monkeypatch):
-    celery_app(monkeypatch, task_always_eager=True, beat_schedule=beat_schedule())
+def test_eager_tasks_are_a_warning_on_deployment(monkeypatch):
+    use_celery_app(monkeypatch, task_always_eager=True, beat_schedule=beat_schedule())
     assert ids_on_deployment() == ["W005"]
     assert ids() == []  # tests and development may want it
 
 
-def test_a_schedule_without_the_sweep_is_a_warning(monkeypatch):
-    celery_app(monkeypatch, beat_schedule={"other": {"task": "university.tasks.other", "schedule": 10}})
+def test_a_beat_schedule_without_the_sweep_is_a_warning(monkeypatch):
+    use_celery_app(monkeypatch, beat_schedule={"other": {"task": "university.tasks.other", "schedule": 10}})
     assert ids_on_deployment() == ["W006"]
-    celery_app(monkeypatch, beat_schedule={"mine": {"task": TASK, "schedule": 60}})
+    use_celery_app(monkeypatch, beat_schedule={"mine": {"task": TASK, "schedule": 60}})
     assert ids_on_deployment() == []
 
 
@@ -439,12 +444,12 @@ def test_a_pool_that_cannot_run_the_async_receivers_is_a_warning(pool, monkeypat
     def plain(**arguments):
         pass
 
-    celery_app(monkeypatch, worker_pool=pool, beat_schedule=beat_schedule())
+    use_celery_app(monkeypatch, worker_pool=pool, beat_schedule=beat_schedule())
     with subscribed(course_completed, plain):
         assert ids_on_deployment() == []
     with subscribed(course_completed, receiver):
         assert ids_on_deployment() == ["W007"]
-        celery_app(monkeypatch, worker_pool="threads", beat_schedule=beat_schedule())
+        use_celery_app(monkeypatch, worker_pool="threads", beat_schedule=beat_schedule())
         assert ids_on_deployment() == []
 
 
@@ -455,7 +460,7 @@ def test_a_pool_that_cannot_run_the_async_receivers_is_a_warning(pool, monkeypat
         *[(value, []) for value in ("", "127.0.0.1,::1", "10.0.0.0/24", "unix:", "proxy")],
     ],
 )
-def test_an_environment_that_has_uvicorn_believe_everybody_is_a_warning(monkeypatch, tmp_path, value, expected):
+def test_an_environment_that_makes_uvicorn_trust_every_client_is_a_warning(monkeypatch, tmp_path, value, expected):
     (tmp_path / "uvicorn.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", value)

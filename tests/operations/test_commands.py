@@ -1,4 +1,4 @@
-"""The command line: what it prints, and what it says when something is wrong."""
+"""Management commands: their output, exit codes and error messages."""
 
 import io
 import json
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def run(*arguments, **options):
+    """Run a command, and return what it printed to stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
     call_command(*arguments, stdout=out, stderr=err, **options)
     return out.getvalue(), err.getvalue()
@@ -36,12 +37,12 @@ def test_bi_register_reads_the_key_from_standard_input(monkeypatch):
     assert WebhookRegistration.objects.get().check_key(KEY)
 
 
-def test_bi_register_knows_the_published_addresses():
+def test_bi_register_allows_the_published_addresses_by_default():
     run("bi_register", "--vendor", "innovative_educators", "--name", "x")
     assert WebhookRegistration.objects.get().allowed_networks == ["54.243.7.71", "3.83.213.76"]
 
 
-def test_bi_register_takes_other_addresses_in_either_form():
+def test_bi_register_accepts_several_addresses_for_each_allow_option():
     arguments = ["--allow", "192.0.2.1", "198.51.100.0/24", "--allow", "2001:db8::/32"]
     run("bi_register", "--vendor", "innovative_educators", "--name", "x", *arguments)
     assert WebhookRegistration.objects.get().allowed_networks == ["192.0.2.1", "198.51.100.0/24", "2001:db8::/32"]
@@ -61,57 +62,57 @@ def test_bi_register_takes_other_addresses_in_either_form():
         (["--vendor", "nobody"], "invalid choice"),
     ],
 )
-def test_bi_register_says_what_is_wrong_and_makes_nothing(settings, arguments, message):
+def test_bi_register_reports_an_error_and_stores_nothing(settings, arguments, message):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["10.0.0.5"]}
     with pytest.raises(CommandError, match=message):
         run("bi_register", "--vendor", "big_interview", "--name", "x", *arguments)
     assert not WebhookRegistration.objects.exists()
 
 
-def test_bi_register_warns_of_a_registration_that_lets_nobody_in():
-    """Big Interview shows its key only once it has the URL: the URL comes first."""
+def test_bi_register_warns_of_a_registration_that_rejects_everything():
+    """The registration has to come first, because Big Interview shows its key only after it has the URL."""
     _, err = run("bi_register", "--vendor", "big_interview", "--name", "x")
     assert "rejects everything until it has a key" in err
     assert deliver(WebhookRegistration.objects.get()).status_code == 403
 
 
-def test_bi_register_takes_no_key_for_a_vendor_that_sends_none():
+def test_bi_register_rejects_a_key_for_a_vendor_that_sends_none():
     with pytest.raises(CommandError, match="Innovative Educators sends no key: leave --key out"):
         run("bi_register", "--vendor", "innovative_educators", "--name", "x", "--key", KEY)
     assert not WebhookRegistration.objects.exists()
 
 
-def test_bi_register_asks_for_an_allowlist_alone_where_no_key_is_sent(monkeypatch):
+def test_bi_register_asks_only_for_an_allowlist_if_the_vendor_sends_no_key(monkeypatch):
     monkeypatch.setitem(VENDORS, "innovative_educators", replace(VENDORS["innovative_educators"], default_networks=()))
     _, err = run("bi_register", "--vendor", "innovative_educators", "--name", "x")
     assert "rejects everything until it has an allowlist" in err
 
 
-def test_bi_register_warns_of_a_key_that_looks_cut():
+def test_bi_register_warns_of_a_key_that_looks_incomplete():
     _, err = run("bi_register", "--vendor", "big_interview", "--name", "x", "--key", KEY[:-1])
     assert "32 characters" in err
     assert KEY[:-1] not in err
 
 
-def test_bi_dispatch_dispatches_what_waits():
+def test_bi_dispatch_dispatches_pending_events():
     deliver(big_interview())
     assert run("bi_dispatch")[0] == "1 dispatched, 0 to be tried again, 0 failed; 0 waiting.\n"
     assert stored().status == "dispatched"
 
 
-def test_bi_dispatch_tells_a_program_the_same():
+def test_bi_dispatch_prints_the_same_numbers_as_json():
     deliver(big_interview())
     assert json.loads(run("bi_dispatch", "--json")[0]) == {"dispatched": 1, "to_retry": 0, "failed": 0, "waiting": 0}
 
 
 @pytest.mark.parametrize("seconds", ["nan", "-1", "soon"])
-def test_bi_dispatch_takes_no_time_that_never_ends(seconds):
+def test_bi_dispatch_rejects_an_invalid_number_of_seconds(seconds):
     deliver(big_interview())
     with pytest.raises(CommandError, match=f"'{seconds}' is not a number of seconds. Give 0 or more"):
         run("bi_dispatch", f"--seconds={seconds}")
 
 
-def test_bi_dispatch_ends_with_1_when_an_event_failed():
+def test_bi_dispatch_exits_with_1_if_an_event_failed():
     def hopeless(**arguments):
         raise GiveUp
 
@@ -131,7 +132,7 @@ def test_bi_send_event_delivers_the_sample_as_often_as_asked(live_server):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_bi_send_event_makes_up_a_new_id_each_time(live_server):
+def test_bi_send_event_uses_a_new_id_each_time(live_server):
     to = innovative_educators()
     to.allowed_networks = ["127.0.0.1", "::1"]
     to.save()
@@ -150,7 +151,7 @@ def test_bi_send_event_makes_up_a_new_id_each_time(live_server):
         ("/admin", KEY, "301"),
     ],
 )
-def test_bi_send_event_says_what_a_rejection_means(live_server, path, key, answer):
+def test_bi_send_event_explains_a_rejection(live_server, path, key, answer):
     url = live_server.url + (path or big_interview().get_absolute_url())
     out = io.StringIO()
     with pytest.raises(CommandError, match="1 of 1 deliveries were not stored"):
@@ -167,7 +168,7 @@ def test_bi_send_event_says_what_a_rejection_means(live_server, path, key, answe
         ("http://127.0.0.1:9/ü", "No response from"),
     ],
 )
-def test_bi_send_event_says_when_there_is_nobody(url, message):
+def test_bi_send_event_reports_a_wrong_url_and_a_missing_response(url, message):
     with pytest.raises(CommandError, match=message):
         run("bi_send_event", url, "--event", "interview.created")
 

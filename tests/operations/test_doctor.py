@@ -1,7 +1,9 @@
-"""bi_doctor: each thing that can be wrong is found, and told with what to do."""
+"""bi_doctor finds each problem and reports it with a remedy."""
 
+import errno
 import io
 import json
+import os
 import socket
 import time
 from contextlib import contextmanager, suppress
@@ -39,14 +41,14 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 @pytest.fixture(autouse=True)
 def short_wait_for_workers(request, monkeypatch):
-    """Where there is no worker, none is waited for; one in a thread of a busy process answers late."""
-    is_there = "celery_worker_thread" in request.fixturenames
-    monkeypatch.setattr(workers, "WORKER_TIMEOUT", 4 if is_there else 0.01)
+    """Wait for workers only if the test runs one. In a thread of a busy process, it may reply late."""
+    has_worker = "celery_worker_thread" in request.fixturenames
+    monkeypatch.setattr(workers, "WORKER_TIMEOUT", 4 if has_worker else 0.01)
     monkeypatch.setattr(workers, "BROKER_TIMEOUT", 60)
 
 
 def run(*arguments):
-    """The exit code and what was printed."""
+    """Run bi_doctor, and return its exit code and output."""
     out = io.StringIO()
     try:
         call_command("bi_doctor", *arguments, stdout=out)
@@ -58,7 +60,7 @@ def run(*arguments):
 
 
 def findings(subject, *arguments):
-    """The level, the message and the remedy of each finding about the subject."""
+    """Run bi_doctor, and return the level, message and remedy of each finding about the subject."""
     _, out = run("--json", *arguments)
     return [
         (found["level"], found["message"], found["remedy"])
@@ -67,7 +69,7 @@ def findings(subject, *arguments):
     ]
 
 
-def test_a_project_that_works(celery_worker_thread, monkeypatch):
+def test_a_working_project_has_only_ok_findings(celery_worker_thread, monkeypatch):
     if connection.vendor == "postgresql":
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"server_side_binding": True})
     big_interview()
@@ -84,7 +86,7 @@ def test_a_project_that_works(celery_worker_thread, monkeypatch):
     assert out.splitlines()[-1] == "6 ok, 0 to look at, 0 failed."
 
 
-def test_a_failure_is_told_with_its_remedy_and_ends_with_1(settings):
+def test_a_failure_is_reported_with_its_remedy_and_exits_with_1(settings):
     settings.MIDDLEWARE = ["tests.operations.test_blocking_middleware.to_login"]
     code, out = run()
     assert code == 1
@@ -93,22 +95,22 @@ def test_a_failure_is_told_with_its_remedy_and_ends_with_1(settings):
     assert json.loads(run("--json")[1])["working"] is False
 
 
-def test_an_error_of_a_system_check_does_not_keep_the_rest_from_being_told(settings):
+def test_an_error_of_a_system_check_does_not_hide_other_findings(settings):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["proxy.example.edu"]}
     out = io.StringIO()
     with pytest.raises(CommandError, match="1 of the findings"):
-        # call_command leaves the checks out, which a shell would run first.
+        # call_command skips the system checks, but manage.py runs them first.
         Command().execute(url=None, json=False, stdout=out, force_color=False, no_color=True, skip_checks=False)
     assert "(django_bi_integration.E004)" in out.getvalue()
     assert "OK    database" in out.getvalue()
 
 
-def test_a_check_that_reads_the_database_is_told():
+def test_findings_of_checks_that_read_the_database_are_reported():
     registration(networks=["0.0.0.0/0"])
     assert "(django_bi_integration.E015)" in findings("system checks")[1][1]
 
 
-def test_a_silenced_check_is_not_told(settings):
+def test_a_silenced_check_is_not_reported(settings):
     settings.MIDDLEWARE = ["tests.operations.test_blocking_middleware.to_login"]
     settings.SILENCED_SYSTEM_CHECKS = ["django_bi_integration.E012"]
     assert [level for level, *_ in findings("system checks")] == ["ok"]
@@ -122,14 +124,14 @@ def test_a_silenced_check_is_not_told(settings):
         *("https://[::1", "https://example.edu:99999", "https://example.edu:port"),
     ],
 )
-def test_a_url_that_is_more_or_less_than_scheme_and_host_is_a_wrong_usage(url):
+def test_a_url_that_is_not_exactly_scheme_and_host_is_a_usage_error(url):
     with pytest.raises(CommandError, match="is not a scheme and a host") as raised:
         run("--url", url)
     assert raised.value.returncode == 2
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_public_url_is_asked_without_a_trace(live_server):
+def test_the_probe_of_the_public_url_is_not_counted_as_a_rejection(live_server):
     assert findings("public URL", "--url", live_server.url) == [
         ("ok", f"the webhook answers at {live_server.url}, with and without the trailing slash", "")
     ]
@@ -140,7 +142,7 @@ def test_the_public_url_is_asked_without_a_trace(live_server):
 
 
 def server(status, headers=(), body=b""):
-    """A server that answers every POST alike; its URL."""
+    """Run a server that gives every POST the same response, and yield its URL."""
     return answering(lambda path, *_: (status, [(name, value.format(path=path)) for name, value in headers], body))
 
 
@@ -164,7 +166,7 @@ def server(status, headers=(), body=b""):
     ],
     ids=lambda value: str(value[0]) if isinstance(value, tuple) else "",
 )
-def test_a_public_url_that_does_not_lead_to_the_webhook(answer, status, remedy):
+def test_a_public_url_that_does_not_reach_the_webhook_is_a_failure(answer, status, remedy):
     with server(*answer) as url:
         ((level, message, hint),) = findings("public URL", "--url", url)
     assert level == "fail"
@@ -173,14 +175,14 @@ def test_a_public_url_that_does_not_lead_to_the_webhook(answer, status, remedy):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_public_url_without_tls(live_server):
+def test_a_public_url_without_tls_is_a_failure(live_server):
     ((level, message, hint),) = findings("public URL", "--url", live_server.url.replace("http:", "https:"))
     assert level == "fail"
     assert message.startswith("No TLS connection to https://")
     assert "certificate" in hint
 
 
-def test_a_public_url_where_nobody_answers(monkeypatch):
+def test_a_public_url_that_does_not_answer_is_a_failure(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as impatient:
         impatient.setattr(public_url, "VENDOR_TIMEOUT", 0.1)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -191,7 +193,7 @@ def test_a_public_url_where_nobody_answers(monkeypatch):
 @pytest.mark.parametrize(
     "head", [b"HTTP/1.1 404 Not Found\r\n", b"HTTP/1.1 404 Not Found\r\n\r\n"], ids=["head", "body"]
 )
-def test_a_public_url_that_answers_drop_by_drop_is_not_waited_for(monkeypatch, head):
+def test_a_public_url_that_responds_byte_by_byte_times_out(monkeypatch, head):
     monkeypatch.setattr(public_url, "VENDOR_TIMEOUT", 0.3)
     enough = Event()
 
@@ -212,7 +214,7 @@ def test_a_public_url_that_answers_drop_by_drop_is_not_waited_for(monkeypatch, h
     assert time.monotonic() - asked < 10
 
 
-def test_a_public_url_that_answers_without_end_is_not_read_to_it():
+def test_an_endless_response_of_a_public_url_is_not_read_completely():
     def flow(listening):
         line, _ = listening.accept()
         with line, suppress(OSError):
@@ -226,40 +228,41 @@ def test_a_public_url_that_answers_without_end_is_not_read_to_it():
         assert "the response is 404 Not Found" in findings("public URL", "--url", url)[0][1]
 
 
-def broken_celery(url):
+def celery_with_broker(url):
+    """Return a Celery app with this broker and the package's schedule."""
     app = Celery("broken", broker=url, set_as_current=False)
     app.conf.beat_schedule = beat_schedule()
     return app
 
 
-def test_a_broker_that_rejects(monkeypatch):
-    monkeypatch.setattr(notifier, "app", broken_celery("redis://127.0.0.1:1/0"))
+def test_a_broker_that_rejects_connections_is_a_failure(monkeypatch):
+    monkeypatch.setattr(notifier, "app", celery_with_broker("redis://127.0.0.1:1/0"))
     ((level, message, _),) = findings("broker")
     assert level == "fail"
-    assert "refused" in message
+    assert os.strerror(errno.ECONNREFUSED) in message
 
 
-def test_a_broker_that_is_silent_is_not_waited_for(monkeypatch):
+def test_a_broker_that_does_not_answer_times_out(monkeypatch):
     monkeypatch.setattr(workers, "BROKER_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(notifier, "app", broken_celery(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
+        monkeypatch.setattr(notifier, "app", celery_with_broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
         ((level, message, _),) = findings("broker")
     assert level == "fail"
     assert "no response within 0.2 seconds" in message
 
 
-def test_without_a_worker_there_is_a_warning():
+def test_a_missing_worker_is_a_warning():
     ((level, message, _),) = findings("workers")
     assert (level, message) == ("warn", "no Celery worker replies")
 
 
-def test_without_a_celery_app_the_system_check_tells(monkeypatch):
+def test_a_missing_celery_app_is_reported_by_the_system_check(monkeypatch):
     monkeypatch.setattr(notifier, "app", Celery("default", set_as_current=False))
     assert findings("broker") == []
     assert "(django_bi_integration.W001)" in findings("system checks")[0][1]
 
 
-def test_migrations_that_are_missing():
+def test_missing_migrations_are_a_failure():
     MigrationRecorder(connection).record_unapplied("django_bi_integration", "0002_single_sign_on")
     assert findings("database") == [
         (
@@ -290,7 +293,7 @@ def test_postgresql_without_prepared_statements_gets_advice(changes, advises, mo
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError, ImproperlyConfigured])
-def test_a_database_that_cannot_be_asked(error):
+def test_a_database_that_cannot_be_read_is_a_failure(error):
     def fail(*arguments):
         raise error("no way")
 
@@ -300,7 +303,7 @@ def test_a_database_that_cannot_be_asked(error):
         ]
 
 
-def test_registrations():
+def test_registrations_need_credentials_and_at_least_one_must_be_active():
     assert findings("registrations")[0][:2] == ("warn", "none is active, so no vendor can deliver")
     big_interview()
     registration(key="").delete()
@@ -309,15 +312,15 @@ def test_registrations():
     assert [level for level, *_ in findings("registrations")] == ["fail", "ok"]
 
 
-def test_rejections_of_the_last_day_are_told():
+def test_rejections_of_the_last_day_are_reported():
     deliver(big_interview(), key="x")
     ((level, message, _),) = findings("rejections")
     assert (level, message) == ("warn", "1 rejected in the last 24 hours: key is wrong")
-    Rejection.objects.update(registration=None)  # whatever knocks at URLs that there are not
+    Rejection.objects.update(registration=None)  # as for requests to URLs that do not exist
     assert findings("rejections") == []
 
 
-def test_rejections_of_former_days_are_not_told():
+def test_older_rejections_are_not_reported():
     deliver(big_interview(), key="x")
     Rejection.objects.update(last_at=timezone.now() - timedelta(days=2))
     assert findings("rejections") == []
@@ -326,12 +329,12 @@ def test_rejections_of_former_days_are_not_told():
 @pytest.mark.parametrize(
     ("address", "remedy"), [("10.0.0.5", "(10.0.0.5): does TRUSTED_PROXIES"), ("8.8.8.8", "missing in the allowlist")]
 )
-def test_rejections_of_ones_own_proxy_point_at_the_setting(address, remedy):
+def test_the_remedy_for_rejections_depends_on_whether_the_address_is_private(address, remedy):
     deliver(registration(networks=["54.243.7.71"]), REMOTE_ADDR=address)
     assert remedy in findings("rejections")[0][2]
 
 
-def test_events_that_nobody_dispatches():
+def test_events_that_wait_too_long_or_failed_are_reported():
     to = big_interview()
     deliver(to)
     assert findings("queue") == [("ok", "no event waits for longer than 5 minutes", "")]
@@ -343,7 +346,7 @@ def test_events_that_nobody_dispatches():
     assert [finding[:2] for finding in findings("queue")][1] == ("warn", "1 events have failed")
 
 
-def test_an_api_key_that_cannot_be_decrypted(settings):
+def test_an_api_key_that_cannot_be_decrypted_is_a_failure(settings):
     account = BigInterviewAccount(subdomain="xyz")
     account.set_api_key("k" * 32)
     account.save()
@@ -354,8 +357,8 @@ def test_an_api_key_that_cannot_be_decrypted(settings):
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(90, "90 seconds behind"), (-90, "90 seconds ahead of")])
-def test_the_clock_of_the_database(seconds, words):
-    """Where there is a server, whose clock may be another machine's."""
+def test_a_wrong_clock_of_the_database_is_a_warning(seconds, words):
+    """SQLite has no server, so there is nothing to compare."""
     assert findings("clocks") == []
     with time_machine.travel(timezone.now() + timedelta(seconds=seconds), tick=True):
         found = findings("clocks")
@@ -372,8 +375,8 @@ def test_the_clock_of_the_database(seconds, words):
     ("seconds", "level", "words"),
     [(4000, "fail", "seconds ahead of"), (900, "warn", "seconds ahead of"), (-900, "warn", "seconds behind")],
 )
-def test_the_clock_of_a_worker(celery_worker_thread, monkeypatch, seconds, level, words):
-    """From an hour ahead on, it discards every sweep."""
+def test_a_wrong_clock_of_a_worker_is_a_warning_or_a_failure(celery_worker_thread, monkeypatch, seconds, level, words):
+    """A worker whose clock is an hour ahead discards every sweep."""
     wrong = SimpleNamespace(time=lambda: time.time() + seconds, monotonic=time.monotonic)
     monkeypatch.setattr("django_bi_integration.tasks.time", wrong)
     ((found, message, remedy),) = findings("clocks")
@@ -382,17 +385,17 @@ def test_the_clock_of_a_worker(celery_worker_thread, monkeypatch, seconds, level
     assert "NTP" in remedy
 
 
-@pytest.mark.parametrize(("told", "expected"), [(99, -1), (100, 0), (105, 0), (110, 0), (130, 20)])
-def test_a_clock_is_wrong_by_as_much_as_is_certain(told, expected):
-    """It was asked at 100 and had answered at 110: nobody knows when in between it looked."""
-    assert workers.difference(told, sent_at=100, replied_at=110) == expected
+@pytest.mark.parametrize(("reported", "expected"), [(99, -1), (100, 0), (105, 0), (110, 0), (130, 20)])
+def test_only_the_certain_part_of_a_clock_difference_counts(reported, expected):
+    """The request was sent at 100 and the reply came at 110. The worker read its clock at some time in between."""
+    assert workers.difference(reported, sent_at=100, replied_at=110) == expected
 
 
 @pytest.mark.parametrize(
     ("routing_key", "queue"), [("high", "of high priority"), ("low", "of low priority")], ids=["high", "low"]
 )
 def test_a_route_by_exchange_leads_to_the_queue_that_is_bound(celery_worker_thread, monkeypatch, routing_key, queue):
-    """The worker consumes neither, although the exchange has the name of the queue that it consumes."""
+    """The worker consumes neither queue; it consumes only the queue with the same name as the exchange."""
     exchange = kombu.Exchange("celery")
     queues = [kombu.Queue(f"of {key} priority", exchange, routing_key=key) for key in ("high", "low")]
     route = {"exchange": "celery", "routing_key": routing_key}
@@ -405,7 +408,7 @@ def test_a_route_by_exchange_leads_to_the_queue_that_is_bound(celery_worker_thre
 
 
 def test_a_route_that_leads_to_no_queue_is_reported(monkeypatch):
-    """It would keep every notification from being sent."""
+    """With such a route, no notification can be sent."""
     app = Celery("university", broker="memory://", set_as_current=False)
     app.conf.update(task_create_missing_queues=False, task_routes={"django_bi_integration.*": "webhooks"})
     monkeypatch.setattr(notifier, "app", app)
@@ -415,15 +418,15 @@ def test_a_route_that_leads_to_no_queue_is_reported(monkeypatch):
     assert "CELERY_TASK_QUEUES" in remedy
 
 
-def test_an_event_from_the_future_points_at_the_clocks():
+def test_an_event_from_the_future_is_a_warning_about_the_clocks():
     deliver(big_interview())
     assert findings("clocks") == []
     ReceivedEvent.objects.update(received_at=timezone.now() + timedelta(minutes=5))
     assert findings("clocks")[0][0] == "warn"
 
 
-class Believing:
-    """The project under a server that puts a header's value replaces the connection's address."""
+class TrustingServer:
+    """The project under a server that replaces the connection's address by the value of a header."""
 
     def __init__(self, header, peer=None):
         self.header, self.peer = header, peer
@@ -436,7 +439,7 @@ class Believing:
 
 @contextmanager
 def serving(application):
-    """The application under a server that, like uWSGI, takes X_Forwarded_For for X-Forwarded-For; its URL."""
+    """Run the application, and yield its URL. Like uWSGI, the server treats X_Forwarded_For as X-Forwarded-For."""
 
     class Quiet(WSGIRequestHandler):
         def log_message(self, *args):
@@ -453,8 +456,8 @@ def serving(application):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP"])
-def test_a_server_that_believes_the_client_is_found(header):
-    with serving(Believing("HTTP_" + header.upper().replace("-", "_"))) as url:
+def test_a_server_that_lets_clients_choose_their_address_is_a_failure(header):
+    with serving(TrustingServer("HTTP_" + header.upper().replace("-", "_"))) as url:
         level, message, remedy = client_address(url)
     assert level == "fail"
     assert message.startswith(f"anyone can choose the address that allowlists see, with the header {header}")
@@ -462,14 +465,17 @@ def test_a_server_that_believes_the_client_is_found(header):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_server_that_leaves_the_address_alone_passes():
+def test_a_server_that_keeps_the_connections_address_passes():
     with serving(WSGIHandler()) as url:
         level, message, _ = client_address(url)
     assert (level, message.partition(",")[0]) == ("ok", "this request is seen to come from 127.0.0.1")
 
 
 def behind_proxy(url, line):
-    """A proxy in front of it, which makes its X-Forwarded-For of the client's; its URL."""
+    """Run a proxy in front of a URL, and yield the proxy's URL.
+
+    ``line`` gets the client's X-Forwarded-For, and returns the one to send, or None.
+    """
 
     def forward(path, headers, body):
         headers["X-Forwarded-For"] = line(headers.get("X-Forwarded-For"))
@@ -481,9 +487,9 @@ def behind_proxy(url, line):
 
 
 def client_address(url):
-    """The level, the message and the remedy of that finding; what comes after it takes time."""
+    """Return the level, message and remedy of the finding about the address; stop before the slow checks after it."""
     found = next((one for one in doctor.examine(url) if one.subject == "client address"), None)
-    assert found, "nothing is said of the address"
+    assert found, "no finding about the client address"
     return found.level, found.message, found.remedy
 
 
@@ -510,11 +516,11 @@ def append(theirs):
     ],
     ids=["not named", "named wrongly", "the proxy passes the header on", "the server merges underscores"],
 )  # fmt: skip
-def test_what_is_wrong_with_the_address_behind_a_proxy(settings, line, trusted, level, message, remedy):
+def test_a_wrong_client_address_behind_a_proxy_has_a_remedy(settings, line, trusted, level, message, remedy):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": trusted}
     with serving(WSGIHandler()) as server_url, behind_proxy(server_url, line) as url:
-        found, told, hint = client_address(url)
-    assert (found, message in told, remedy in hint) == (level, True, True), (found, told, hint)
+        found, text, hint = client_address(url)
+    assert (found, message in text, remedy in hint) == (level, True, True), (found, text, hint)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -532,11 +538,12 @@ def test_a_web_process_with_another_key_reports_nothing(settings):
 
 
 def probe(**headers):
+    """POST to the probe's URL, and return the response."""
     path = "/bi/webhooks/00000000-0000-0000-0000-000000000000/"
     return Client().post(path, b"{}", content_type="application/json", headers=headers)
 
 
-def test_a_stranger_gets_the_same_answer_with_and_without_a_token():
+def test_a_forged_probe_token_gets_the_same_response_as_none():
     usual = probe()
     signed = signing.TimestampSigner().sign("for another purpose")
     for token in ("", "x", "a:b:c", "\xff", "x" * 100_000, signed):
@@ -545,41 +552,41 @@ def test_a_stranger_gets_the_same_answer_with_and_without_a_token():
     assert usual.json() == {"detail": "Not found."}
 
 
-def test_a_token_is_valid_for_minutes_and_its_answer_is_kept_in_no_cache():
+def test_a_probe_token_expires_and_its_response_is_not_cached():
     token = make_token()
     answer = probe(**{"X-BI-Integration-Probe": token})
     assert read_report(answer.json()["report"], token)["address"] == "127.0.0.1"
-    assert read_report(answer.json()["report"], make_token()) is None, "an older answer"
+    assert read_report(answer.json()["report"], make_token()) is None, "a report for another token was accepted"
     assert answer["Cache-Control"] == "no-store"
     with time_machine.travel(timezone.now() + timedelta(minutes=6)):
         assert "report" not in probe(**{"X-BI-Integration-Probe": token}).json()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_web_process_that_notifies_workers():
+def test_a_web_process_that_can_notify_workers_is_ok():
     with serving(WSGIHandler()) as url:
         assert findings("notifications", "--url", url) == [("ok", "the web process notifies workers", "")]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_web_process_whose_broker_rejects(monkeypatch):
-    own = Notifier()
-    own.use(broken_celery("redis://127.0.0.1:1/0"))
-    monkeypatch.setattr("django_bi_integration.webhooks.self_report.notifier", own)
+def test_a_web_process_that_cannot_reach_the_broker_is_a_failure(monkeypatch):
+    broken = Notifier()
+    broken.use(celery_with_broker("redis://127.0.0.1:1/0"))
+    monkeypatch.setattr("django_bi_integration.webhooks.self_report.notifier", broken)
     with serving(WSGIHandler()) as url:
         ((level, message, _),) = findings("notifications", "--url", url)
     assert (level, message) == ("fail", "the web process cannot reach the broker")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_a_celery_app_nothing_is_said_of_notifications(monkeypatch):
+def test_without_a_celery_app_there_is_no_finding_about_notifications(monkeypatch):
     monkeypatch.setattr(notifier, "app", Celery("default", set_as_current=False))
     with serving(WSGIHandler()) as url:
         assert findings("notifications", "--url", url) == []
 
 
-def test_a_key_of_another_subdomain_has_its_own_remedy(db):
-    """The encryption key is not to blame."""
+def test_an_api_key_of_another_subdomain_has_a_specific_remedy(db):
+    """The encryption key is right, so the remedy must not name it."""
     account = BigInterviewAccount(subdomain="old")
     account.set_api_key("935d85189822bf96c28c4fa79d3d8f31")
     account.save()

@@ -1,4 +1,4 @@
-"""A project that does not include the package's URLs, or not where its admin is: told before anything is written."""
+"""Projects without the package's URLs, or with separate admin sites: errors are reported before anything is stored."""
 
 import pytest
 from django.contrib import admin
@@ -43,7 +43,7 @@ class OneOwnSite:
     urlpatterns = [path("bi/", include("django_bi_integration.urls")), path("staff/", staff.urls)]
 
 
-def test_no_registration_is_made_that_would_have_no_url(settings):
+def test_bi_register_stores_no_registration_if_the_urls_are_missing(settings):
     settings.ROOT_URLCONF = AdminOnly
     with pytest.raises(CommandError) as failure:
         call_command("bi_register", vendor="big_interview", name="x", key=KEY)
@@ -53,7 +53,7 @@ def test_no_registration_is_made_that_would_have_no_url(settings):
     assert not WebhookRegistration.objects.exists()
 
 
-def test_the_page_of_a_registration_says_that_its_url_is_elsewhere(settings, admin_client):
+def test_the_page_of_a_registration_explains_that_this_site_has_no_webhook_url(settings, admin_client):
     settings.ROOT_URLCONF = AdminOnly
     to = big_interview()
     page = admin_client.get(f"/admin/django_bi_integration/webhookregistration/{to.pk}/change/")
@@ -63,7 +63,7 @@ def test_the_page_of_a_registration_says_that_its_url_is_elsewhere(settings, adm
     assert "data-bi-copy" not in page.content.decode()
 
 
-def test_a_registration_can_be_added_where_its_url_is_elsewhere(settings, admin_client):
+def test_a_registration_can_be_added_on_a_site_without_the_webhook_url(settings, admin_client):
     settings.ROOT_URLCONF = AdminOnly
     page = admin_client.post(f"{ADD}?vendor=big_interview", form(key=KEY), follow=True)
     assert "This site does not serve the webhooks." in texts(page)
@@ -71,14 +71,14 @@ def test_a_registration_can_be_added_where_its_url_is_elsewhere(settings, admin_
     assert WebhookRegistration.objects.get().check_key(KEY)
 
 
-def test_an_admin_site_of_the_hosts_own_may_leave_out_rejections(settings, admin_client):
+def test_a_custom_admin_site_may_leave_out_rejections(settings, admin_client):
     settings.ROOT_URLCONF = OneOwnSite
     page = admin_client.get(f"/staff/django_bi_integration/webhookregistration/{big_interview().pk}/change/")
     assert page.status_code == 200
     assert "All rejections of this registration" not in texts(page)
 
 
-def test_an_admin_site_of_the_hosts_own_links_to_itself(settings, admin_client):
+def test_links_on_a_custom_admin_site_stay_on_that_site(settings, admin_client):
     settings.ROOT_URLCONF = OwnSites
     to = big_interview()
     Rejection.objects.create(
@@ -88,7 +88,7 @@ def test_an_admin_site_of_the_hosts_own_links_to_itself(settings, admin_client):
     assert f'href="/full/django_bi_integration/rejection/?registration__id__exact={to.pk}"' in page
 
 
-def test_no_launch_is_recorded_that_could_not_come_back(settings, django_user_model):
+def test_a_launch_is_rejected_and_not_stored_if_the_return_url_is_missing(settings, django_user_model):
     settings.ROOT_URLCONF = AdminOnly
     user = django_user_model.objects.create_user("student")
     account = BigInterviewAccount(subdomain="xyz", is_default=True)
@@ -99,7 +99,7 @@ def test_no_launch_is_recorded_that_could_not_come_back(settings, django_user_mo
     assert not SSOSession.objects.exists()
 
 
-def test_a_link_on_a_page_says_what_is_missing(settings):
+def test_the_template_tag_explains_that_the_urls_are_missing(settings):
     settings.ROOT_URLCONF = AdminOnly
     with pytest.raises(NoReverseMatch, match="Add `path"):
         Template("{% load bi_integration %}{% bi_sso_url %}").render(Context())

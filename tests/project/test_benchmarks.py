@@ -1,4 +1,4 @@
-"""The benchmarks run, and each checks by itself that what it measured took place."""
+"""The benchmarks run. Each checks that the measured work was really done."""
 
 import importlib.util
 import subprocess
@@ -47,7 +47,7 @@ def test_each_measurement_prints_its_table(servers):
 
 
 @pytest.mark.parametrize("database", ["postgres", "mariadb"])
-def test_the_queue_is_measured_under_an_old_snapshot(servers, database):
+def test_the_snapshot_benchmark_runs_on_each_database(servers, database):
     try:
         with provided(database):
             result = run("snapshot", "--minutes=0.1", f"--database={database}")
@@ -57,15 +57,17 @@ def test_the_queue_is_measured_under_an_old_snapshot(servers, database):
     assert "## A snapshot held open for 0.1 minutes" in result.stdout
 
 
-def test_a_ratio_says_how_certain_it_is():
-    """Between the fourth least and the fourth greatest of 15: of 2**15 ways to toss 15 coins, 576 show three heads or
-    fewer, and as many show three tails or fewer."""
+def test_a_ratio_is_reported_with_its_confidence_interval():
+    """Of 15 ratios, the interval spans from the 4th smallest to the 4th largest.
+
+    Of the 2**15 outcomes of 15 coin tosses, 576 have at most three heads, and 576 have at most three tails.
+    """
     rates = [10, 13, 11, 24, 12, 14, 15, 23, 16, 22, 17, 21, 18, 20, 19]
     assert ratio(rates, [10] * 15) == "1.70 (1.30–2.10)"
     assert ratio(rates[:5], [10] * 5) == "1.20 (1.00–2.40)"
 
 
-def test_an_unknown_measurement_is_named(servers):
+def test_an_unknown_benchmark_is_reported_by_name(servers):
     result = run("intkae")
     assert result.returncode == 2
     assert "unknown: intkae" in result.stderr

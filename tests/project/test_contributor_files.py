@@ -13,11 +13,12 @@ from tests.helpers.stack import ROOT
 PACKAGE = "django_bi_integration"
 REPOSITORY = "https://github.com/django-bi-integration/django-bi-integration"
 GUIDES = ["CONTRIBUTING.md", "RELEASING.md", ".github/PULL_REQUEST_TEMPLATE.md", "README.md"]
-#: What a Markdown link or picture leads to.
+#: The target of a Markdown link or picture.
 LINK = re.compile(r"(?:\]\(|^\[[\w-]+\]: )([^)\s]+)", re.MULTILINE)
 
 
 def text(name):
+    """Return the text of a file of the repository."""
     return (ROOT / name).read_text()
 
 
@@ -29,7 +30,7 @@ def setup_cfg():
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_each_make_target_exists(name):
+def test_each_make_target_that_a_guide_names_exists(name):
     targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
     named = set(re.findall(r"(?:`|^\s*)make\s+([a-z]+)", text(name), re.MULTILINE))
     assert named, f"{name} names no make target"
@@ -37,7 +38,7 @@ def test_each_make_target_exists(name):
 
 
 def test_each_path_in_the_contributing_guide_exists():
-    """Paths are relative to the repository, or to the package."""
+    """Paths are relative to the repository or to the package."""
     quoted = re.findall(r"`([\w.-]+(?:/[\w.-]*)*)`", text("CONTRIBUTING.md"))
     paths = [path for path in quoted if "/" in path or path.endswith((".cfg", ".ini", ".md", ".py"))]
     assert len(paths) > 20
@@ -51,7 +52,7 @@ def test_each_folder_of_code_is_in_the_contributing_guide():
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "README.md"])
-def test_each_link_within_the_repository_leads_somewhere(name):
+def test_each_link_within_the_repository_has_a_target(name):
     links = [link.removeprefix(f"{REPOSITORY}/blob/main/") for link in LINK.findall(text(name))]
     inside = [link for link in links if not link.startswith("https://")]
     assert inside
@@ -62,13 +63,13 @@ def test_each_link_within_the_repository_leads_somewhere(name):
 
 
 def anchors(page):
-    """The anchors of a page's headings, as GitHub and Sphinx make them."""
+    """Return the anchors of a page's headings, as GitHub and Sphinx generate them."""
     headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_readme_works_on_a_package_index():
-    """An index resolves no relative link, and shows the picture only from a URL that serves the file itself."""
+    """It does not resolve relative links, and shows a picture only from a URL that serves the file itself."""
     links = LINK.findall(text("README.md"))
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
     raw = REPOSITORY.replace("github.com", "raw.githubusercontent.com") + "/main/"
@@ -95,18 +96,18 @@ def test_workflows_start_without_permissions_and_pin_actions(name):
     assert [action for action in actions if not re.fullmatch(r"\./\S+|[\w/-]+@[0-9a-f]{40}", action)] == []
 
 
-def test_the_hooks_have_a_ruff_that_the_lint_extra_allows(setup_cfg):
+def test_the_pre_commit_hooks_use_a_version_of_ruff_that_the_lint_extra_allows(setup_cfg):
     floor = re.search(r"^ruff>=([\d.]+)$", setup_cfg["options.extras_require"]["lint"], re.MULTILINE).group(1)
     revision = re.search(r"ruff-pre-commit\n +rev: v([\d.]+)", text(".pre-commit-config.yaml")).group(1)
     assert parts(revision) >= parts(floor)
 
 
 def parts(version):
-    """A version as numbers, which compare as versions do."""
+    """Return the numbers of a version, which compare as versions do."""
     return [int(part) for part in version.split(".")]
 
 
-def test_the_metadata_says_who_and_where(setup_cfg):
+def test_the_metadata_names_the_author_and_the_project_urls(setup_cfg):
     metadata = setup_cfg["metadata"]
     assert metadata["author"] == "django_bi_integration contributors"
     urls = dict(line.split(" = ") for line in metadata["project_urls"].strip().splitlines())
@@ -114,7 +115,7 @@ def test_the_metadata_says_who_and_where(setup_cfg):
     assert all(url.startswith(REPOSITORY) for url in urls.values())
 
 
-def test_a_tag_needs_its_version_and_a_dated_heading(tmp_path):
+def test_a_release_tag_needs_its_version_and_a_dated_changelog_heading(tmp_path):
     (tmp_path / PACKAGE).mkdir()
     (tmp_path / PACKAGE / "__init__.py").write_text('__version__ = "0.2.0"\n')
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 0.2.0 (2027-01-31)\n")
@@ -133,7 +134,7 @@ def test_the_sbom_names_the_package_and_its_dependencies(setup_cfg):
 
 
 def test_the_same_sbom_has_the_same_serial_number():
-    """GitHub attests no SBOM without one, and a number from chance would make each build differ."""
+    """GitHub's attestation requires a serial number, and a random one would make each build differ."""
     first, again, other = (
         json.loads(with_serial_number(text))
         for text in ('{"components": []}', '{"components": []}', '{"components": [1]}')

@@ -1,4 +1,4 @@
-"""What is published: built, inspected, installed elsewhere, and used by following only the README."""
+"""The wheel and the sdist: built, inspected, installed elsewhere, and used by following only the README."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PACKAGE = "django_bi_integration"
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """The folder with the wheel and the sdist, built from a copy, so that no earlier build lends it files."""
+    """Return the folder with the wheel and the sdist, built from a copy without the files of earlier builds."""
     source = copied_project(tmp_path_factory.mktemp("source"))
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", str(folder), str(source))
@@ -35,20 +35,20 @@ def distributions(tmp_path_factory):
 
 
 def copied_project(folder):
-    """Copy the project into a folder without what earlier builds left, and return its path."""
+    """Copy the project into a folder without the files of earlier builds, and return its path."""
     ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "_build")
     return shutil.copytree(ROOT, folder / "project", ignore=ignored)
 
 
 @pytest.fixture(scope="module")
 def package_files():
-    """Every file of the package in the tree."""
+    """Return the path of every file of the package."""
     files = (ROOT / PACKAGE).rglob("*")
     return {str(file.relative_to(ROOT)) for file in files if file.is_file() and "__pycache__" not in file.parts}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(distributions, package_files):
-    """Templates, static files, migrations and py.typed among it; no tests, no example project."""
+    """It includes templates, static files, migrations and py.typed, but no tests and no example project."""
     [wheel] = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -59,8 +59,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions, package_fil
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_sdist_builds_what_the_wheel_holds(distributions, package_files):
-    """The package, its metadata and the README that they quote."""
+def test_the_sdist_has_all_files_to_build_the_wheel(distributions, package_files):
+    """The package, its metadata, and the README that the metadata includes."""
     [sdist] = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -70,8 +70,8 @@ def test_the_sdist_builds_what_the_wheel_holds(distributions, package_files):
     assert not [name for name in names if name.startswith(("demo", "example_project", "fake_vendors"))]
 
 
-def test_the_wheel_says_who_made_it_and_where_to_read_on(distributions):
-    """An index shows these links beside the README."""
+def test_the_metadata_of_the_wheel_names_the_author_the_licence_and_the_links(distributions):
+    """A package index shows these links beside the README."""
     [wheel] = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
@@ -84,7 +84,7 @@ def test_the_wheel_says_who_made_it_and_where_to_read_on(distributions):
 
 
 def test_two_builds_of_a_commit_are_the_same_bytes(tmp_path):
-    """Whatever the files' times and modes are: a checkout has others each time."""
+    """Although the files' times and modes differ in each checkout."""
     hashes = []
     for attempt in ("first", "second"):
         source = copied_project(tmp_path / attempt)
@@ -98,8 +98,8 @@ def test_two_builds_of_a_commit_are_the_same_bytes(tmp_path):
     assert hashes[0] == hashes[1]
 
 
-def test_a_new_project_receives_by_following_the_readme(distributions, tmp_path):
-    """Empty environment, `startproject`, the README's blocks, a delivery, a dispatch: what it promises is printed."""
+def test_a_new_project_receives_an_event_by_following_the_readme(distributions, tmp_path):
+    """In an empty environment, run the README's blocks in order; the dispatch prints the output in the README."""
     [wheel] = distributions.glob("*.whl")
     venv.create(tmp_path / "env", with_pip=True)
     programs = tmp_path / "env" / "bin"
@@ -145,13 +145,12 @@ def test_a_new_project_receives_by_following_the_readme(distributions, tmp_path)
 
 
 def append(file, *texts):
-    """Write at the end of a file."""
+    """Append the texts to a file."""
     with file.open("a") as module:
         module.writelines(texts)
 
 
-def test_the_lowest_environment_has_the_floors_of_the_metadata():
-    """tox tests with the oldest versions that setup.cfg admits."""
+def test_tox_tests_the_lowest_versions_that_the_metadata_allows():
     setup, tox = ConfigParser(), ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     tox.read(ROOT / "tox.ini")
@@ -163,7 +162,7 @@ def test_the_lowest_environment_has_the_floors_of_the_metadata():
 
 
 def run(*command, **options):
-    """Run a program to its end; its output."""
+    """Run a program, check that it succeeds, and return its output."""
     result = subprocess.run(
         [str(part) for part in command], check=False, capture_output=True, text=True, timeout=300, **options
     )

@@ -6,7 +6,7 @@ from django.urls import include, path
 from playwright.sync_api import expect
 
 from django_bi_integration.models import SSOSession
-from tests.helpers.partner_api import knowing_everybody
+from tests.helpers.partner_api import partner_api_for_any_user
 from tests.helpers.sign_on import big_interview_account, client_of, new_student
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,7 +31,7 @@ FOLLOWED = {
 
 @pytest.fixture
 def api(settings):
-    with knowing_everybody(settings, {"API_BUDGET_SECONDS": 5}) as running:
+    with partner_api_for_any_user(settings, {"API_BUDGET_SECONDS": 5}) as running:
         big_interview_account()
         yield running
 

@@ -12,7 +12,7 @@ from requests.adapters import HTTPAdapter
 from django_bi_integration import sso
 from django_bi_integration.exceptions import BIIntegrationError
 from django_bi_integration.models import BigInterviewAccount, SSOSession
-from tests.helpers.partner_api import answer, knowing_everybody
+from tests.helpers.partner_api import answer, partner_api_for_any_user
 from tests.helpers.sign_on import big_interview_account, client_of, new_student
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -43,7 +43,7 @@ def newest_of_surname(partner_id):
 
 @pytest.fixture
 def api(settings):
-    with knowing_everybody(settings, {"API_BUDGET_SECONDS": 5}) as running:
+    with partner_api_for_any_user(settings, {"API_BUDGET_SECONDS": 5}) as running:
         settings.BI_INTEGRATION |= {
             "PARTNER_ID": "tests.sso.test_identity.surname",
             "PARTNER_USER": "tests.sso.test_identity.nobody",

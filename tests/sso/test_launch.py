@@ -32,7 +32,7 @@ from django_bi_integration.models import BigInterviewAccount, ReceivedEvent, SSO
 from django_bi_integration.signals import sso_failed, sso_launched, sso_returned
 from django_bi_integration.sso.records import begin
 from tests.helpers.deliveries import Recorder, big_interview, deliver, interview_event, stored, subscribed
-from tests.helpers.partner_api import API_KEY, TOKEN, answer, knowing_everybody, reset, user
+from tests.helpers.partner_api import API_KEY, TOKEN, answer, partner_api_for_any_user, reset, user
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -54,7 +54,7 @@ def student():
 
 @pytest.fixture
 def api(settings):
-    with knowing_everybody(settings, {"API_BUDGET_SECONDS": 2}) as running:
+    with partner_api_for_any_user(settings, {"API_BUDGET_SECONDS": 2}) as running:
         yield running
 
 

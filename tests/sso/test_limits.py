@@ -13,7 +13,7 @@ from django.test import Client
 from django_bi_integration.models import SSOSession
 from django_bi_integration.signals import sso_failed
 from tests.helpers.deliveries import Recorder, big_interview, deliver, subscribed
-from tests.helpers.partner_api import answer, knowing_everybody, user
+from tests.helpers.partner_api import answer, partner_api_for_any_user, user
 from tests.helpers.sign_on import big_interview_account, client_of, new_student
 from tests.helpers.waiting import wait_until
 
@@ -27,7 +27,7 @@ NOON = datetime(2030, 1, 1, 12, 30, tzinfo=UTC)
 @pytest.fixture
 def api(settings):
     cache.clear()
-    with knowing_everybody(settings, {"API_BUDGET_SECONDS": 30, "TRUSTED_PROXIES": ["127.0.0.1"]}) as running:
+    with partner_api_for_any_user(settings, {"API_BUDGET_SECONDS": 30, "TRUSTED_PROXIES": ["127.0.0.1"]}) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""Servers that a test may kill: started for it alone, from the machine's programs, with their usual durability."""
+"""Servers that a test may kill: started for one test from the machine's programs, with their usual durability."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ from tests.helpers.stack import Program
 
 
 @dataclass
-class OwnServer:
-    """A running server, and the ways to take it away and bring it back."""
+class DisposableServer:
+    """A running server that can be killed, restarted, paused and resumed."""
 
     server: Server
     program: Program
 
     def crash(self) -> None:
-        """End it without a chance to tidy up."""
+        """End the server at once, without a clean shutdown."""
         # PostgreSQL's children outlive a killed parent for a moment; SIGQUIT ends them all, as a crash would.
         if self.server.kind == "postgres":
             self.program.process.send_signal(signal.SIGQUIT)
@@ -34,20 +34,22 @@ class OwnServer:
             self.program.kill()
 
     def start(self) -> None:
+        """Start the server again after a crash."""
         self.program.start()
 
-    def freeze(self) -> None:
-        """Have it accept connections and answer nothing."""
+    def pause(self) -> None:
+        """Stop the server's process, so that it accepts connections but never answers."""
         os.killpg(self.program.process.pid, signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
+        """Let a paused server continue."""
         os.killpg(self.program.process.pid, signal.SIGCONT)
 
 
 @contextmanager
-def own(kind: str) -> Iterator[OwnServer]:
-    """A server of the kind for the block alone; the test is skipped where its program is missing."""
-    # Not in pytest's folders: each run of pytest closes those to everybody else, and PostgreSQL is not run as root.
+def disposable_server(kind: str) -> Iterator[DisposableServer]:
+    """Run a server of the kind within the block; skip the test if its program is missing."""
+    # Not in tmp_path, which only its owner can read: PostgreSQL runs as another user if the tests run as root.
     with TemporaryDirectory(prefix=f"bi-{kind}-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -55,7 +57,7 @@ def own(kind: str) -> Iterator[OwnServer]:
         program = Program(kind, command, {**os.environ, **environment}, folder / "log", lambda _: answers(kind, url))
         program.start()
         try:
-            yield OwnServer(Server(kind, url, KINDS[kind].version(url), "its own"), program)
+            yield DisposableServer(Server(kind, url, KINDS[kind].version(url), "disposable"), program)
         finally:
             if program.process.poll() is None:
                 os.killpg(program.process.pid, signal.SIGCONT)
@@ -63,6 +65,7 @@ def own(kind: str) -> Iterator[OwnServer]:
 
 
 def answers(kind: str, url: str) -> bool:
+    """Return whether the server accepts a login."""
     try:
         KINDS[kind].version(url)
     except UNREACHABLE:
@@ -71,26 +74,30 @@ def answers(kind: str, url: str) -> bool:
 
 
 def program(name: str, *folders: str) -> str:
+    """Return the path of a program on this machine; skip the test if it is missing."""
     found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *folders, "/usr/sbin"]))
     return found or pytest.skip(f"no {name} on this machine")
 
 
-Made = tuple[str, list[str], dict[str, str]]
+#: A server's URL, its command, and its environment variables.
+Command = tuple[str, list[str], dict[str, str]]
 
 
 def set_up(command: list[str], **options: Any) -> None:
+    """Run a command that prepares a server; raise RuntimeError with its output if it fails."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout}")
 
 
-def postgres(folder: Path, port: int) -> Made:
+def postgres(folder: Path, port: int) -> Command:
+    """Create a PostgreSQL cluster in the folder."""
     binaries = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     initdb, server = program("initdb", *binaries), program("postgres", *binaries)
     data = folder / "data"
     data.mkdir()
     as_nobody = []
-    if os.getuid() == 0:  # PostgreSQL rejects to run as root
+    if os.getuid() == 0:  # PostgreSQL does not run as root
         as_nobody = [program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         os.chown(data, NOBODY, NOBODY)
     environment = {"LC_ALL": "C"}
@@ -104,7 +111,8 @@ def postgres(folder: Path, port: int) -> Made:
     )
 
 
-def mariadb(folder: Path, port: int) -> Made:
+def mariadb(folder: Path, port: int) -> Command:
+    """Create a MariaDB data directory in the folder."""
     server, install = program("mariadbd"), program("mariadb-install-db")
     data = [f"--datadir={folder / 'data'}", "--user=root"]
     setup = [install, "--no-defaults", *data, "--auth-root-authentication-method=normal", "--skip-test-db"]
@@ -114,13 +122,15 @@ def mariadb(folder: Path, port: int) -> Made:
     return f"mysql://root@127.0.0.1:{port}/", [server, "--no-defaults", *data, *options], {}
 
 
-def redis(folder: Path, port: int) -> Made:
+def redis(folder: Path, port: int) -> Command:
+    """Configure Redis without persistence."""
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     return f"redis://127.0.0.1:{port}/0", [program("redis-server"), *options], {}
 
 
-def rabbitmq(folder: Path, port: int) -> Made:
-    # The machine's own configuration would have it listen where the machine's own server does.
+def rabbitmq(folder: Path, port: int) -> Command:
+    """Configure a RabbitMQ node in the folder."""
+    # The machine's configuration would make it listen on the port of the machine's server.
     (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n")
     (folder / "env.conf").touch()
     environment = {
@@ -133,12 +143,12 @@ def rabbitmq(folder: Path, port: int) -> Made:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "HOME": str(folder),
     }
-    # The wrapper changes to the user rabbitmq, who could not read the folder; the program beneath does not.
+    # The wrapper in /usr/sbin switches to the user rabbitmq, who cannot read the folder; this program does not.
     binaries = sorted(Path("/usr/lib/rabbitmq").glob("**/sbin/rabbitmq-server")) or [Path(program("rabbitmq-server"))]
     return f"amqp://guest:guest@127.0.0.1:{port}//", [str(binaries[0])], environment
 
 
-MAKERS: dict[str, Callable[[Path, int], Made]] = {
+MAKERS: dict[str, Callable[[Path, int], Command]] = {
     "mariadb": mariadb,
     "postgres": postgres,
     "rabbitmq": rabbitmq,

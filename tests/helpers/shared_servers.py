@@ -1,4 +1,4 @@
-"""A room of its own on a shared server: a fresh database, a queue that nobody else reads."""
+"""A separate database or queue for one test on a server that several test runs share."""
 
 import secrets
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ from tests.helpers.servers import Server, mariadb_connection
 
 
 @dataclass(frozen=True)
-class Room:
-    """Where one test's programs meet on a broker."""
+class Queue:
+    """A queue on a broker that only one test uses."""
 
     url: str
-    queue: str
+    name: str
 
 
 @contextmanager
 def fresh_database(server: Server, *, template: str = "") -> Iterator[str]:
-    """The URL of an empty database, or on PostgreSQL a copy of another one, dropped after the block."""
+    """Create an empty database, or a copy of ``template`` on PostgreSQL; yield its URL and drop it after the block."""
     name = f"{PREFIX}_{secrets.token_hex(3)}"
     execute(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
     try:
@@ -35,7 +35,7 @@ def fresh_database(server: Server, *, template: str = "") -> Iterator[str]:
 
 
 def drop_databases_of_this_run(server: Server) -> None:
-    """Remove what an interrupted or killed test process could not remove by itself."""
+    """Drop the databases that interrupted or killed test processes left."""
     listing = "SELECT datname FROM pg_database" if server.kind == "postgres" else "SHOW DATABASES"
     for (name,) in execute(server, listing):
         if PREFIX in name:
@@ -43,12 +43,12 @@ def drop_databases_of_this_run(server: Server) -> None:
 
 
 def drop_database(server: Server, name: str) -> None:
-    """Remove a database, whoever is still connected to it."""
+    """Drop a database, even if clients are still connected to it."""
     execute(server, f"DROP DATABASE IF EXISTS {name}" + (" WITH (FORCE)" if server.kind == "postgres" else ""))
 
 
 def execute(server: Server, statement: str) -> list[tuple[str, ...]]:
-    """Run one statement as the server's administrator; the rows it answers, if any."""
+    """Run one statement as the server's administrator, and return its rows."""
     if server.kind == "postgres":
         with psycopg.connect(server.url, autocommit=True) as connection:
             cursor = connection.execute(statement)
@@ -60,32 +60,32 @@ def execute(server: Server, statement: str) -> list[tuple[str, ...]]:
 
 
 @contextmanager
-def broker_room(server: Server) -> Iterator[Room]:
-    """A queue for the block alone, on RabbitMQ or on a Redis database that nobody else uses."""
-    queue = f"{PREFIX}_{secrets.token_hex(3)}"
+def fresh_queue(server: Server) -> Iterator[Queue]:
+    """Yield a queue that only this block uses: on RabbitMQ by its name, on Redis in an unused database."""
+    name = f"{PREFIX}_{secrets.token_hex(3)}"
     if server.kind == "redis":
-        with unused_redis_database(server.url, queue) as url:
-            yield Room(url, queue)
+        with unused_redis_database(server.url, name) as url:
+            yield Queue(url, name)
         return
     try:
-        yield Room(server.url, queue)
+        yield Queue(server.url, name)
     finally:
         with kombu.Connection(server.url) as connection:
             channel: Any = connection.default_channel
-            channel.queue_delete(queue)
-            channel.exchange_delete(queue)
+            channel.queue_delete(name)
+            channel.exchange_delete(name)
 
 
 @contextmanager
 def unused_redis_database(url: str, owner: str) -> Iterator[str]:
-    """The URL of an empty Redis database, marked as taken and emptied after the block."""
+    """Mark an empty Redis database as in use, yield its URL, and empty it after the block."""
     for number in range(15, 0, -1):
-        own_url = urlunsplit(urlsplit(url)._replace(path=f"/{number}"))
-        with closing(redis.Redis.from_url(own_url)) as client:
+        database_url = urlunsplit(urlsplit(url)._replace(path=f"/{number}"))
+        with closing(redis.Redis.from_url(database_url)) as client:
             if client.dbsize() or not client.set("owner", owner, nx=True):
                 continue
             try:
-                yield own_url
+                yield database_url
             finally:
                 client.flushdb()
             return
