@@ -17,7 +17,7 @@ WORDS = {
     r"shall": "should, must",
     r"tells?|told|telling": "report, identify, send, say",
     r"alone(?<!claimed alone)(?<!dispatched alone)": "only",
-    r"(?-i:is none|are none)|there is no \w+ that": "is not a valid X, no X",
+    r"(?<!there )(?-i:is none|are none)|there is no \w+ that": "is not a valid X, no X",
     r"to be had": "available",
     r"where (?:there|nothing|none|no|one|it is|they are|that is|possible|needed|necessary)": "if, when",
     r"as far as": "if, when",

@@ -121,7 +121,8 @@ def test_the_history_says_what_was_changed(admin_client):
         admin_client.post(page_of(made), change)
     said = history()
     assert said[0] == "Changed Name."
-    assert re.fullmatch(r"Replaced the key; the previous one is accepted until \d{4}-\d\d-\d\d \d\d:\d\d UTC\.", said[1])
+    replaced = r"Replaced the key; the previous one is accepted until \d{4}-\d\d-\d\d \d\d:\d\d UTC\."
+    assert re.fullmatch(replaced, said[1])
     assert said[2:] == ["Changed Name. Replaced the key; the previous one is rejected at once.", "No fields changed."]
 
 
