@@ -238,7 +238,7 @@ def test_a_new_base_url_requires_no_new_key(settings):
 
 
 def test_a_key_cannot_be_set_without_a_subdomain():
-    with pytest.raises(ValueError, match="set it first"):
+    with pytest.raises(ValueError, match="Set it first"):
         BigInterviewAccount().set_api_key(API_KEY)
 
 
