@@ -1,4 +1,4 @@
-"""The Django app."""
+"""The configuration of the Django app."""
 
 from celery.app import app_or_default
 from django.apps import AppConfig
@@ -13,7 +13,7 @@ class BIIntegrationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Models and what uses them can only be imported when the app registry is ready.
+        # Modules that use models can only be imported when the app registry is ready.
         from django_bi_integration import tasks  # noqa: F401, PLC0415
         from django_bi_integration.dispatch.notify import notifier  # noqa: PLC0415
         from django_bi_integration.operations.checks import register_checks  # noqa: PLC0415

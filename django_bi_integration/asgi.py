@@ -29,9 +29,9 @@ def limit_body(application: Application, *, urlconf: str | None = None) -> Appli
     """Wrap an ASGI application so that a webhook reads no more of a body than ``MAX_BODY_BYTES`` and one byte.
 
     The wrapper sends no response itself. It ends the body early, and the view rejects the request with the usual
-    status: 404, 401, 403 or 413. Requests for other URLs, and other protocols, are passed on untouched.
-    ``urlconf`` is the URLconf that includes this package's URLs, if it is not ``ROOT_URLCONF``; with several, call this
-    once for each.
+    status: 404, 401, 403 or 413. Requests for other URLs, and other protocols, are passed on unchanged.
+    ``urlconf`` is the URLconf that includes this package's URLs, if it is not ``ROOT_URLCONF``. If there are several,
+    wrap the application once for each.
     """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,14 +69,14 @@ class _Limited:
 
     def __init__(self, receive: Receive, declared: float, limit: int) -> None:
         self._receive = receive
-        # Nothing is read of a body whose declared length is too large: the view checks the header first.
+        # If the declared length is too large, nothing of the body is read, because the view checks the header first.
         self._left = limit + 1 if declared <= limit else 0
         self._is_cut = False
 
     async def __call__(self) -> Message:
         if self._is_cut:
-            # The server still waits to pass on the rest. Django listens for a disconnect meanwhile, accepts nothing
-            # else, and cancels this when the response has been sent.
+            # The server still waits to pass on the rest. Django now only waits for a disconnect, and cancels this call
+            # when the response has been sent.
             await asyncio.get_running_loop().create_future()
         if self._left == 0:
             return self._end(b"")

@@ -26,7 +26,7 @@ class Settings:
     # The wait before the second attempt; it doubles with each further attempt, up to the limit below.
     RETRY_FIRST_SECONDS: int = 15
     RETRY_LIMIT_SECONDS: int = 3600
-    # True: receivers do not get events that are older than what was dispatched already.
+    # True: receivers do not get events that are older than one that was already dispatched.
     SKIP_STALE: bool = False
     # Dotted path of the Celery app that notifies workers; empty: the current app.
     CELERY_APP: str = ""
@@ -47,11 +47,11 @@ class Settings:
     PARTNER_ID: Function = "django_bi_integration.users.primary_key"
     PARTNER_USER: Function = "django_bi_integration.users.user_by_primary_key"
     USER_DETAILS: Function = "django_bi_integration.users.usual_details"
-    # Where students may be sent after Big Interview: schemes and hosts.
+    # The origins (scheme and host) of other sites that students may return to.
     RETURN_URL_ORIGINS: Sequence[str] = ()
     # True: students return through this project, so that their return is recorded.
     TRACK_RETURNS: bool = True
-    # Where returning students are redirected if no return_url was given.
+    # The page that returning students are redirected to if no return_url was given.
     RETURN_PAGE: str = "/"
 
     def __getattribute__(self, name: str) -> Any:

@@ -10,7 +10,7 @@ BIIntegrationError
 │   ├── KeyRejected            the API rejected the API key
 │   ├── InvalidAttributes      the API rejected a name, an e-mail address or a partner id
 │   ├── UnknownUser            the API does not know the user
-│   ├── UnexpectedResponse       the response is not one that the API's documentation describes
+│   ├── UnexpectedResponse     the response is not one that the API's documentation describes
 │   └── TemporaryFailure       the call may succeed later
 │       ├── RateLimited        the API was called too often
 │       └── Unavailable        the API could not be reached, did not answer in time, or failed

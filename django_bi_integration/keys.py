@@ -5,7 +5,7 @@ import re
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
-#: What precedes the key in requests to other APIs. Both vendors send their keys without it.
+#: The words that precede the key in requests to other APIs. Both vendors send their keys without it.
 SCHEME = re.compile(
     r"\A(?:(?:(?:proxy-)?authorization|x-api-key)\s*[:=]\s*)?"
     r"(?:(?:bearer|token|basic|digest|key|api[-_ ]?key)\s*[:=]?\s)?",

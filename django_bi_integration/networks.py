@@ -31,7 +31,7 @@ def read_address(text: str) -> Address | None:
         strict=True,
         algorithm="modern",
     )
-    # ipware would take what follows "for=" in "for=…;by=…", which no X-Forwarded-For has.
+    # ipware would parse the address after "for=" in "for=…;by=…", which no X-Forwarded-For has.
     return ipaddress.ip_address(found) if found and not {"%", "="} & set(text) else None
 
 

@@ -7,8 +7,8 @@ from django_bi_integration.dispatch.notify import TASK
 __all__ = ["beat_schedule"]
 
 #: Seconds after which a worker discards a sweep instead of running it. Celery sets this limit by beat's clock and
-#: compares it with the worker's clock, so it is far longer than two machines' clocks should ever differ. It bounds what
-#: runs after workers were down: an hour's sweeps are some hundred short queries.
+#: compares it with the worker's clock, so it is far longer than two machines' clocks should ever differ. It also
+#: bounds how many sweeps run after workers were down: those of an hour are some hundred short queries.
 EXPIRES = 3600.0
 
 

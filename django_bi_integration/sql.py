@@ -1,6 +1,6 @@
 """Statements that run for each delivery or each dispatched event, built once from the models' tables and columns.
 
-The ORM compiles a statement again each time that it runs, which takes as long as the rest of a request. Here, only the
+The ORM compiles a statement each time that it runs, which takes as long as the rest of a request. Here, only the
 values are converted each time, by the models' own fields.
 """
 
@@ -49,7 +49,7 @@ class Statement:
         self._values = Values(fields)
 
     def execute(self, item: object, **more: object) -> int:
-        """Run it for ``item``, with ``more`` parameters; return the number of affected rows.
+        """Run the statement for ``item``, with ``more`` parameters; return the number of affected rows.
 
         Raise ``django.db.Error``.
         """
@@ -83,7 +83,7 @@ class BulkUpdate:
         self.sql = f"UPDATE {table(model)} SET {', '.join(assignments)}{rows} WHERE {' AND '.join(matches)}"
 
     def execute(self, items: Collection[object]) -> int:
-        """Run it for all ``items``; return the number of rows that matched. Raise ``django.db.Error``."""
+        """Run the update for all ``items``; return the number of rows that matched. Raise ``django.db.Error``."""
         database = connections[DEFAULT_DB_ALIAS]
         rows = [self._values.of(item, database) for item in items]
         with database.cursor() as cursor:
@@ -125,7 +125,7 @@ def table(model: type[models.Model]) -> str:
 
 
 def _is_accepted_unconverted(field: "models.Field[Any, Any]") -> bool:
-    """Return True if the field has nothing to convert for this database: to ask it for each value takes long."""
+    """Return True if the field has nothing to convert for this database: asking it for each value takes long."""
     sample = SAMPLES.get(type(field.target_field if isinstance(field, models.ForeignKey) else field))
     return sample is not None and field.get_db_prep_save(sample, connection) is sample
 

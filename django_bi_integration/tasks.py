@@ -1,4 +1,4 @@
-"""The Celery task, which only calls ``dispatch_pending``. It takes no arguments: what is due is in the database."""
+"""The Celery task, which only calls ``dispatch_pending``. It takes no arguments: the database knows the due events."""
 
 import time
 from typing import Any

@@ -52,8 +52,8 @@ def retry_on_conflict(call: Callable[[], Result], *, until: float = math.inf) ->
 def write_transaction() -> Iterator[None]:
     """Open a transaction that will write.
 
-    SQLite has no row locks, so it locks the whole database at once: to lock later, behind a read, would fail instead of
-    wait.
+    SQLite has no row locks, so the whole database is locked at once: locking it later, after a read, would fail instead
+    of wait.
     """
     is_outermost = not connection.in_atomic_block and connection.get_autocommit()
     try:
@@ -67,9 +67,9 @@ def write_transaction() -> Iterator[None]:
 
 
 def is_in_callers_transaction() -> bool:
-    """Return True if the connection is in a transaction, which outside of our own ones is the caller's.
+    """Return True if the connection is in a transaction of the caller. Call this outside of our own transactions.
 
-    Only the caller can run it again, and its connection is not ours to close.
+    Only the caller can run that transaction again, and its connection is not ours to close.
     """
     return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 

@@ -10,8 +10,8 @@ app_name = "django_bi_integration"
 webhook = WebhookView.as_view()
 
 urlpatterns = [
-    # Both forms are served: the redirect from one to the other would count as delivered. The last is the one
-    # that reverse() gives.
+    # Both forms are served, because a redirect from one to the other would count as delivered. reverse() returns the
+    # last one.
     path("webhooks/<uuid:registration_id>", webhook, name="webhook"),
     path("webhooks/<uuid:registration_id>/", webhook, name="webhook"),
     path("sso/login/", sso.login, name="sso-login"),

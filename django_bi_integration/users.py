@@ -27,7 +27,7 @@ LONGEST_ID = 64
 PARTNER_ID = re.compile(rf"[0-9A-Za-z_-]{{1,{LONGEST_ID}}}")
 #: The API's path for creating anonymous users. A launch with this id would create one.
 RESERVED = "anonymous"
-#: What the vendor requires when it creates a user, and ignores later.
+#: The details that the vendor requires when it creates a user, and ignores later.
 DETAILS = ("first_name", "last_name", "email")
 
 

@@ -26,7 +26,7 @@ author = "django_bi_integration contributors"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 # A reference that leads nowhere is an error, save those to others' code: the build asks nothing of the network.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", r"(collections|datetime|ipaddress|django|requests|uuid)\..+")]

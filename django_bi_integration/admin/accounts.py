@@ -20,7 +20,7 @@ from django_bi_integration.partner_api import encryption
 
 #: Seconds that an administrator waits for the check of one key.
 CHECK_BUDGET = 5
-#: What a new key changes.
+#: The columns that a new key changes.
 KEY_COLUMNS = ["api_key_encrypted", "key_rejected_at"]
 
 

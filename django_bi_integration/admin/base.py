@@ -1,4 +1,4 @@
-"""What the screens share."""
+"""The base classes of the screens, and the field for keys."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -20,7 +20,7 @@ from django_bi_integration.text import visible
 
 
 def may_see_payload(request: HttpRequest) -> bool:
-    """Return True if the user may see what the vendors say about students."""
+    """Return True if the user may see what the vendors report about students."""
     return request.user.has_perm("django_bi_integration.view_payload")
 
 
@@ -43,15 +43,15 @@ class KeyField(forms.CharField):
 
 
 class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """The base of the screens: it filters only by what it shows, and shows values in one format.
+    """The base of the screens: it filters only by columns that it shows, and formats values alike.
 
     Django lets a URL filter by any column of the model: ``?body__contains=`` would reveal a body, guess by guess.
     """
 
     #: The columns that are not shown, or not to everyone who may see the screen.
     hidden: tuple[str, ...] = ()
-    #: The column that has a greater value in rows that arrive later.
-    arrival = "created_at"
+    #: The column that has a greater value in newer rows.
+    newest_by = "created_at"
     action_form = SelectionForm
     change_list_template = "django_bi_integration/admin/records.html"
     delete_selected_confirmation_template = "django_bi_integration/admin/delete_selected.html"
@@ -70,7 +70,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument i
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None) or {}
         if (form := context.get("action_form")) and (rows := context["cl"]).multi_page:
-            until = selection.newest(rows.root_queryset, self.arrival)
+            until = selection.newest(rows.root_queryset, self.newest_by)
             form.initial = {"shown_count": rows.result_count, "shown_until": until}
         return response
 
@@ -79,7 +79,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument i
     ) -> HttpResponse | None:
         if not selection.is_across(request.POST):
             return super().response_action(request, queryset, **options)
-        rows = selection.confirmed(queryset, request.POST, self.arrival)
+        rows = selection.confirmed(queryset, request.POST, self.newest_by)
         response = super().response_action(request, queryset.filter(pk__in=rows), **options)
         if isinstance(response, TemplateResponse) and response.context_data is not None:
             # This page asks for a confirmation, which must apply to the same rows.
@@ -100,7 +100,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument i
 
 
 class KeyAdmin(Screen):
-    """The base of screens with a key: error reports contain neither what was posted nor any variable."""
+    """The base of screens with a key: error reports contain neither the posted values nor any variable."""
 
     @method_decorator(sensitive_post_parameters())
     @sensitive_variables()
@@ -114,7 +114,7 @@ class RecordAdmin(Screen):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = NewestOnly
-    arrival = "pk"
+    newest_by = "pk"
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return [

@@ -1,4 +1,4 @@
-"""The content of a deletion page: rows that may be very many are counted instead of loaded and listed."""
+"""The content of a deletion page: rows that may be very many are counted, instead of loaded and listed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from django.utils.translation import gettext, ngettext
 
 from django_bi_integration.models import ObjectState, ReceivedEvent, Rejection, SSOSession
 
-#: Rows that are deleted together with what they belong to, and never alone.
+#: Rows that are deleted together with their registration, and never by themselves.
 GO_ALONG = (ObjectState, Rejection)
 COUNTED = (*GO_ALONG, ReceivedEvent, SSOSession)
 #: How many of the other rows are listed.
 LISTED = 100
-#: How far protected rows are counted: more of them change nothing, and counting them all may take long.
+#: Protected rows are counted up to this number: more of them change nothing, and counting them all may take long.
 MOST = 10_000
 
 
 class Collector(NestedObjects):
-    """Collect what is deleted together, and count the rows of this package."""
+    """Collect the rows that are deleted together, and count those of this package."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -41,7 +41,7 @@ class Collector(NestedObjects):
 
 
 def deleted_objects(objs: Sequence[Any], request: HttpRequest, site: AdminSite) -> tuple[Any, Any, set[Any], list[Any]]:
-    """Return what ``ModelAdmin.get_deleted_objects`` returns."""
+    """Return the same as ``ModelAdmin.get_deleted_objects``: the listed rows, counts, permissions, protected rows."""
     if not objs:
         return [], {}, set(), []
     collector = Collector(using=router.db_for_write(objs[0]._meta.model), origin=objs)

@@ -31,7 +31,7 @@ DOWNLOADS = {
 
 
 class EventTypeFilter(admin.SimpleListFilter):
-    """Filter by the known types: to find out which types the table contains would read all of it."""
+    """Filter by the known types: finding out which types the table contains would read all of it."""
 
     title = _("event type")
     parameter_name = "event_type"
@@ -64,8 +64,8 @@ def _reports(swapped: int, busy: int, unreadable: int) -> list[tuple[int, int, s
         "The other body of %d event will be dispatched.", "The other bodies of %d events will be dispatched.", swapped
     )
     waits = ngettext(
-        "%d event was skipped because a worker has it. Try again in a minute.",
-        "%d events were skipped because workers have them. Try again in a minute.",
+        "%d event was skipped because a worker is processing it. Try again in a minute.",
+        "%d events were skipped because workers are processing them. Try again in a minute.",
         busy,
     )
     stays = ngettext(
@@ -91,11 +91,11 @@ class ReceivedEventAdmin(RecordAdmin):
         "is_stale",
         "registration_name",
     ]
-    # Not a date_hierarchy: that fails on a MariaDB without time zone tables.
+    # Not a date_hierarchy, which fails on a MariaDB without time zone tables.
     list_filter = ["status", EventTypeFilter, "vendor", "received_at", "is_stale", ConflictFilter]
     list_select_related = ["registration"]
     search_fields = ["subject_id__exact", "object_id__exact"]
-    search_help_text = _("A complete vendor's event id, subject (partner id, learner id, e-mail) or object id.")
+    search_help_text = _("A complete event id, subject (partner id, learner id, e-mail) or object id.")
     ordering = ["-pk"]
     hidden = ("body", "conflicting_body", "event_digest")
     actions = ["retry", "dispatch_conflicting"]

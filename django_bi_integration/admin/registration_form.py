@@ -15,7 +15,7 @@ from django_bi_integration.models import WebhookRegistration
 from django_bi_integration.models.registration import validate_networks
 
 OVERLAPS = {"0": timedelta(0), "1": timedelta(days=1), "7": timedelta(days=7)}
-#: What a new key changes.
+#: The columns that a new key changes.
 KEY_COLUMNS = ["key_digest", "previous_key_digest", "previous_key_until"]
 
 
@@ -41,7 +41,7 @@ class RegistrationForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an a
     """A form with a key that is never shown again."""
 
     vendor = forms.ChoiceField(choices=vendors.CHOICES, widget=forms.HiddenInput)
-    #: What happened to the key, in words.
+    #: A sentence for the history about the key's change; empty without one.
     key_change = ""
 
     key = KeyField(label=_("Key"), shortest=keys.SHORTEST)
@@ -95,7 +95,7 @@ class RegistrationForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an a
 
 
 def _key_change(previous: WebhookRegistration, now: WebhookRegistration) -> str:
-    """Return what happened to the key, as a sentence for the history; "" if nothing did."""
+    """Return a sentence for the history about the key's change; "" if nothing changed."""
     if now.key_digest == previous.key_digest:
         return gettext("Ended the previous key.") if previous.has_previous_key and not now.has_previous_key else ""
     if not previous.has_key:

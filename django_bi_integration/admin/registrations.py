@@ -41,11 +41,11 @@ NEWEST = 5
 @admin.register(WebhookRegistration)
 class WebhookRegistrationAdmin(KeyAdmin):
     form = RegistrationForm
-    list_display = ["name", "vendor", "proof", "is_active"]
+    list_display = ["name", "vendor", "credentials", "is_active"]
     list_filter = ["vendor", "is_active"]
     search_fields = ["name"]
     hidden = ("key_digest", "previous_key_digest")
-    # To open the webhook's URL in a browser shows an error and counts as a rejection.
+    # Opening the webhook's URL in a browser shows an error and counts as a rejection.
     view_on_site = False
     delete_confirmation_template = "django_bi_integration/admin/delete_registration.html"
     change_form_template = "django_bi_integration/admin/registration_form.html"
@@ -179,11 +179,11 @@ class WebhookRegistrationAdmin(KeyAdmin):
             return ""
         return f"{url}?{urlencode({'registration__id__exact': str(registration.pk)})}"
 
-    @admin.display(description=_("proof"))
-    def proof(self, registration: WebhookRegistration) -> str:
-        proofs = [(registration.has_key, gettext("key")), (registration.allowed_networks, gettext("allowlist"))]
-        asked = [name for is_set, name in proofs if is_set]
-        return " + ".join(asked) or gettext("none, so it rejects everything")
+    @admin.display(description=_("credentials"))
+    def credentials(self, registration: WebhookRegistration) -> str:
+        possible = [(registration.has_key, gettext("key")), (registration.allowed_networks, gettext("allowlist"))]
+        required = [name for is_set, name in possible if is_set]
+        return " + ".join(required) or gettext("none, so it rejects everything")
 
     @admin.display(description=_("URL for the vendor"))
     def url(self, registration: Any) -> SafeString:

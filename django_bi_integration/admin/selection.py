@@ -1,4 +1,4 @@
-"""Long lists: pages of their beginning, and a "Select all" that selects what the page showed, not what is new since."""
+"""Long lists: pages of the first rows, and a "Select all" that selects the rows the page counted, not newer ones."""
 
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from django.utils.functional import cached_property
 
 
 class NewestOnly(Paginator):  # type: ignore[type-arg]  # takes an argument in the stubs only
-    """Pages of the first 10,000 rows: to count every row of a large table takes longer than to show a page of it."""
+    """Pages of the first 10,000 rows: counting every row of a large table takes longer than showing a page of it."""
 
     LIMIT = 10_000
 
@@ -32,7 +32,7 @@ class NewestOnly(Paginator):  # type: ignore[type-arg]  # takes an argument in t
 
 
 class SelectionForm(ActionForm):
-    """Remember what "Select all" means on this page: how many rows it counted, and which row was the newest."""
+    """Remember the rows that "Select all" means on this page: how many it counted, and which was the newest."""
 
     shown_count = forms.IntegerField(label="", required=False, widget=forms.HiddenInput)
     shown_until = forms.CharField(label="", required=False, widget=forms.HiddenInput)
@@ -43,13 +43,13 @@ def is_across(data: QueryDict) -> bool:
     return bool(forms.BooleanField(required=False).to_python(data.get("select_across")))
 
 
-def newest(rows: QuerySet[Any], arrival: str) -> str:
-    """Return the ``arrival`` of the newest row: what arrives later is not selected."""
-    found: Any = rows.order_by(f"-{arrival}").values_list(arrival, flat=True).first()
+def newest(rows: QuerySet[Any], newest_by: str) -> str:
+    """Return the newest row's value of the column ``newest_by``, so that later rows are not selected."""
+    found: Any = rows.order_by(f"-{newest_by}").values_list(newest_by, flat=True).first()
     return found.isoformat() if hasattr(found, "isoformat") else str(found or "")
 
 
-def confirmed(rows: QuerySet[Any], data: QueryDict, arrival: str) -> list[Any]:
+def confirmed(rows: QuerySet[Any], data: QueryDict, newest_by: str) -> list[Any]:
     """Return the primary keys of the rows that "Select all" showed: no more than it counted, in the list's order.
 
     Raise SuspiciousOperation if the form was not sent by one of our pages.
@@ -58,7 +58,7 @@ def confirmed(rows: QuerySet[Any], data: QueryDict, arrival: str) -> list[Any]:
     try:
         limit = min(int(count), NewestOnly.LIMIT) if count else NewestOnly.LIMIT
         if until:
-            rows = rows.filter(**{f"{arrival}__lte": until})
+            rows = rows.filter(**{f"{newest_by}__lte": until})
         return list(rows.values_list("pk", flat=True)[:limit])
     except (ValueError, ValidationError) as error:
         raise SuspiciousOperation("The selection is not one of ours.") from error

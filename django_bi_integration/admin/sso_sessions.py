@@ -17,7 +17,7 @@ class SSOSessionAdmin(RecordAdmin):
     list_select_related = ["user", "account"]
     search_help_text = _("A complete reference, user name or partner id.")
     ordering = ["-requested_at"]
-    arrival = "requested_at"
+    newest_by = "requested_at"
     fieldsets = [
         (None, {"fields": ["reference", "user", "account", "partner_id", "status", "failures", "error"]}),
         (_("Pages"), {"fields": ["redirect_to", "return_url"]}),

@@ -39,7 +39,7 @@ def isolated(text: str) -> SafeString | str:
 
 
 def shown(model: type[models.Model], name: Any) -> Any:
-    """Return what to list for ``name``: if it is a field of ``model``, a function that shows the field's value.
+    """Return ``name``, or a function that shows the field's value if it is the name of a field of ``model``.
 
     The function has the field's name, label, help text and order.
     """

@@ -1,4 +1,4 @@
-"""The tables of this package, one file a model."""
+"""The models of this package, one file each."""
 
 from django_bi_integration.models.account import BigInterviewAccount
 from django_bi_integration.models.event import ReceivedEvent

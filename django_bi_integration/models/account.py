@@ -105,12 +105,12 @@ class BigInterviewAccount(models.Model):
     def set_api_key(self, raw: str) -> None:
         """Replace the API key with ``raw``, encrypted. Set the subdomain before, and save afterwards.
 
-        Raises ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space or could
+        Raise ValueError if ``raw`` is blank, begins with a scheme such as "Bearer", contains white space or could
         not be sent in a header, or if there is no subdomain yet.
         """
         key = checked_key(raw)
         if not self._host:
-            raise ValueError("The account has no subdomain: set it first, since the key belongs to it.")
+            raise ValueError("The account has no subdomain. Set it first, because the key belongs to it.")
         self.api_key_encrypted = encryption.encrypt(f"{self._host}\n{key}")
         self.key_rejected_at = None
 
@@ -159,7 +159,7 @@ class BigInterviewAccount(models.Model):
             self.key_rejected_at = moment
 
     def renew_encryption(self) -> bool:
-        """Encrypt the API key with the newest key, and save afterwards. Return False if nothing had to change.
+        """Encrypt the API key with the newest encryption key. Save afterwards. Return False if nothing had to change.
 
         Raise UndecryptableKey if the key that encrypted it is lost.
         """

@@ -41,7 +41,7 @@ class ReceivedEventQuerySet(models.QuerySet["ReceivedEvent"]):
         return self.filter(received_at__gte=start, received_at__lt=end)
 
     def due(self, now: datetime) -> "ReceivedEventQuerySet":
-        """Return what a worker may claim: new events, those due for a retry, and those whose worker's lease ran out."""
+        """Return the events that a worker may claim: new ones, those due for a retry, those with an expired lease."""
         return self.filter(status=ReceivedEvent.Status.PENDING, next_attempt_at__lte=now)
 
 
@@ -157,7 +157,7 @@ class ReceivedEvent(models.Model):
 
     @cached_property
     def data(self) -> EventData | None:
-        """The typed data that receivers get; None if the vendor has no such event type, or the body cannot be parsed.
+        """The typed data that receivers get; None if the event type is unknown, or the body cannot be parsed.
 
         Interpreters differ in how deeply nested a body they can parse, so one may not read what another one stored.
         """

@@ -77,7 +77,7 @@ class ObjectState(models.Model):
         self.data, self.is_deleted = None, False
 
     def apply(self, event: "ReceivedEvent", data: EventData | None) -> None:
-        """Change the state to what ``event``, which is not stale, says. Save afterwards."""
+        """Apply ``event``, which is not stale, to the state. Save afterwards."""
         self.newest_event_id = event.pk
         self.newest_at = max(filter(None, (event.occurred_at, self.newest_at)), default=None)
         self.subject_id = event.subject_id or self.subject_id

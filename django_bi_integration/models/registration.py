@@ -137,7 +137,7 @@ class WebhookRegistration(models.Model):
 
     @staticmethod
     def key_advice(raw: str) -> "StrOrPromise":
-        """Return advice to a person whose key does not look like one of the vendor's; "" if it does."""
+        """Return advice for a key that does not look like one of the vendor's; "" if it does."""
         if re.fullmatch(r"[0-9a-f]{32}", raw.strip()):
             return ""
         return _("Big Interview's keys have 32 characters, digits and a to f. Check that you copied the whole key.")

@@ -1,4 +1,4 @@
-"""Rejection: how often, why and from where deliveries were rejected; counts, never their content."""
+"""Rejection: how often, why and from where deliveries were rejected; only counts, never content."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _

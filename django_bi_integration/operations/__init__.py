@@ -1,1 +1,1 @@
-"""Is it working? System checks, ``bi_doctor`` and what they look at."""
+"""Is it working? System checks, ``bi_doctor``, and the probes that both use."""

@@ -59,7 +59,7 @@ def examine(url: str | None = None) -> Iterator[Finding]:
 
 
 def system_checks() -> Iterator[Finding]:
-    """Do this package's system checks find something, including those of ``check --deploy``, except silenced ones?"""
+    """Do this package's system checks, with those of ``check --deploy`` and without silenced ones, find something?"""
     found = list(_from_checks(checks.run_checks(tags=[APP], include_deployment_checks=True)))
     fine = Finding(Level.OK, "system checks", "the settings are fine, and middleware lets deliveries through")
     yield from found or [fine]

@@ -1,4 +1,4 @@
-"""The findings of bi_doctor, and a limit of time for each question."""
+"""The findings of bi_doctor, and a time limit for each question."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,7 +27,7 @@ class Finding:
 
 
 def within(seconds: float, function: Callable[[], Result]) -> Result:
-    """Return what the function returns; raise TimeoutError if it takes longer, and let it go on in its thread."""
+    """Return the function's result; raise TimeoutError if it takes longer, and let it continue in its thread."""
     future: Future[Result] = Future()
 
     def run() -> None:

@@ -30,7 +30,7 @@ from django.urls import NoReverseMatch, ResolverMatch, get_script_prefix
 from django_bi_integration.paths import REMEDY, own_path
 from django_bi_integration.webhooks.views import PROBE_ID, WebhookView
 
-#: An outsider's address (RFC 5737), to find what lets only internal machines pass.
+#: An outsider's address (RFC 5737), to find middleware that lets only internal machines pass.
 SENDER = "192.0.2.1"
 BODY = b"{}"
 #: The key of the request's ``META`` that says that our view was reached.
@@ -106,7 +106,7 @@ class Answer:
 
     @property
     def problem(self) -> str:
-        """Describe what is wrong with an answer that is not our view's."""
+        """Describe the problem with an answer that is not our view's."""
         if self.delivery.status == 200:
             return f"{self.delivery} does not reach the webhook: the response is {self}."
         return f"{self.delivery} gets the response {self}, but the webhook's is {self.delivery.status}."
@@ -130,8 +130,8 @@ class Obstacle:
 class ProbeHandler(BaseHandler):
     """The project's middleware and URLs, around a stand-in for our view.
 
-    The stand-in responds at once, so nothing is looked up, stored or counted. It has the attributes of the view, by
-    which middleware recognises what to let pass.
+    The stand-in responds at once, so nothing is looked up, stored or counted. It has the attributes of the view,
+    because middleware may decide by them which requests to let pass.
     """
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
@@ -191,7 +191,7 @@ def find_obstacles(hosts: Iterable[str]) -> list[Obstacle]:
 
 
 def probe(hosts: Iterable[str]) -> list[Answer]:
-    """Deliver in every form to each host, without a session: the usual form first, what is not stored last."""
+    """Deliver in every form to each host, without a session: the usual form first, those that are not stored last."""
     forms = product(("https", "http"), (True, False), (True, False))
     deliveries = [Delivery(host, *form) for form in forms for host in hosts]
     deliveries += [Delivery(host, status=status) for status in NOT_STORED for host in hosts]
@@ -199,7 +199,7 @@ def probe(hosts: Iterable[str]) -> list[Answer]:
     with _nothing_logged():
         try:
             handler.load_middleware()
-        except Exception as error:  # noqa: BLE001 - middleware raises what it likes, and the project cannot start then
+        except Exception as error:  # noqa: BLE001 - middleware may raise anything, and the project cannot start then
             return [Answer(delivery, 500, error=_shown(error)) for delivery in deliveries]
         # Middleware may set the language, the time zone or the URLconf. Each delivery gets a separate context.
         return [copy_context().run(_post, handler, delivery) for delivery in deliveries]
@@ -226,7 +226,7 @@ def _post(handler: ProbeHandler, delivery: Delivery) -> Answer:
     got_request_exception.connect(note)
     try:
         response = handler.get_response(request)
-    except Exception as error:  # noqa: BLE001 - DEBUG_PROPAGATE_EXCEPTIONS lets through what middleware raises
+    except Exception as error:  # noqa: BLE001 - DEBUG_PROPAGATE_EXCEPTIONS lets middleware's exceptions through
         return Answer(delivery, 500, error=_shown(error))
     finally:
         got_request_exception.disconnect(note)
@@ -245,7 +245,7 @@ def _shown(error: BaseException | None) -> str:
 
 
 def find_remedy(answer: Answer) -> str:
-    """Return what to do about an answer, by what probably sent it."""
+    """Return a remedy for an answer, depending on its probable sender."""
     delivery, target = answer.delivery, urlsplit(answer.location)
     domain, _ = split_domain_port(delivery.host)
     if answer.status == 400 and not validate_host(domain, django_settings.ALLOWED_HOSTS):
@@ -260,7 +260,7 @@ def find_remedy(answer: Answer) -> str:
     if target.path and target.path == urlsplit(resolve_url(django_settings.LOGIN_URL)).path:
         return f"A vendor cannot log in. {place}"
     if answer.status in (401, 403):
-        return f"The view checks its own credentials, and needs no session or CSRF token. {place}"
+        return f"The view authenticates deliveries itself, and needs no session or CSRF token. {place}"
     if answer.status == 404:
         return f"Middleware may choose a URLconf that lacks the package's URLs. {place}"
     return place
@@ -283,6 +283,6 @@ def _shared_path() -> str:
 
 
 def _suspects() -> str:
-    """Return the middleware that may have responded. Django's lets webhooks pass, except for the cases above."""
+    """Return the middleware that may have responded. Django's own lets webhooks pass, except for the cases above."""
     foreign = [name for name in django_settings.MIDDLEWARE if not name.startswith("django.")]
     return " or ".join(foreign) or "your middleware"

@@ -29,11 +29,11 @@ def public_url(url: str) -> Finding | None:
     for target in (urljoin(url, path), urljoin(url, path.rstrip("/"))):
         if problem := _probe(target):
             return Finding(Level.FAIL, "public URL", *problem)
-    return Finding(Level.OK, "public URL", f"the webhook answers at {url}, with and without the last slash")
+    return Finding(Level.OK, "public URL", f"the webhook answers at {url}, with and without the trailing slash")
 
 
 def _probe(url: str) -> tuple[str, str] | None:
-    """Return what keeps a delivery to the URL from our view, and what to do about it; None if nothing does."""
+    """Return the reason why a delivery to the URL does not reach our view, and the remedy; None if it does."""
     try:
         response, body = within(VENDOR_TIMEOUT, partial(post, url))
     except requests.exceptions.SSLError as error:
@@ -44,10 +44,10 @@ def _probe(url: str) -> tuple[str, str] | None:
     except (requests.exceptions.Timeout, TimeoutError):
         return (
             f"{url} did not answer within {VENDOR_TIMEOUT:g} seconds.",
-            "Look at firewalls and the proxy's time limits.",
+            "Check firewalls and the proxy's timeouts.",
         )
     except requests.exceptions.RequestException as error:
-        return f"Nothing answers at {url}: {_reason(error)}.", "Look at DNS, firewalls, and whether the server runs."
+        return f"Nothing answers at {url}: {_reason(error)}.", "Check DNS, firewalls, and whether the server runs."
     if report_in(response, body) is not None:
         return None
     location = end_of(response.headers.get("Location", ""), 200)

@@ -104,7 +104,7 @@ def _remedy_for_belief(believed: dict[str, Report]) -> str:
             "The server mistakes a header with underscores for the real one. Let the proxy in front of it drop such"
             f" headers, as nginx does, or use another server. {documented}"
         )
-    return "The outermost proxy passes on the header of the client: let it append its own entry, or overwrite it."
+    return "The outermost proxy passes on the client's header: let it append the client's address, or overwrite it."
 
 
 def _remedy_for_proxies(first: str, proxies: list[str]) -> str:

@@ -49,7 +49,7 @@ def workers() -> Iterator[Finding]:
         return
     try:
         found = within(BROKER_TIMEOUT, partial(_find_workers, app))
-    except Exception as error:  # noqa: BLE001 - transports raise what they like
+    except Exception as error:  # noqa: BLE001 - transports may raise anything
         problem = str(error) or f"no response within {BROKER_TIMEOUT:g} seconds"
         remedy = "Check CELERY_BROKER_URL, and that the broker runs. Events are stored nevertheless."
         yield Finding(Level.FAIL, "broker", f"it cannot be reached: {problem}", remedy)
@@ -73,7 +73,7 @@ def _consumers(queue: str, found: list[Worker]) -> Iterator[Finding]:
             "workers",
             f"{_names(strangers)} consume the queue “{queue}” without the task {TASK}: they discard its messages",
             "Start them from this project's Celery app, with django_bi_integration in INSTALLED_APPS. If they belong to"
-            " another project, give each project its own queue (CELERY_TASK_DEFAULT_QUEUE) or its own broker URL.",
+            " another project, give each project a different queue (CELERY_TASK_DEFAULT_QUEUE) or broker URL.",
         )
     if ours := [worker for worker in consumers if worker.has_task]:
         yield Finding(Level.OK, "workers", f"these consume the queue “{queue}”: {_names(ours)}")
@@ -95,7 +95,7 @@ def _clocks(found: list[Worker]) -> Iterator[Finding]:
 
 
 def clock_finding(whose: str, ahead: float, level: Level = Level.WARN) -> Finding:
-    """Return a finding that a clock differs from this machine's by so many seconds, and what that means."""
+    """Return a finding that a clock differs from this machine's by ``ahead`` seconds, with the effects."""
     direction = "ahead of" if ahead > 0 else "behind"
     message = f"the clock of {whose} is {abs(ahead):.0f} seconds {direction} this machine's"
     return Finding(

@@ -142,7 +142,7 @@ class PartnerClient:
     def check_key(self) -> None:
         """Check whether the API accepts the key, by requesting a user that cannot exist.
 
-        Raise KeyRejected if it does not, and any other PartnerAPIError if the answer does not show it.
+        Raise KeyRejected if it does not, and another PartnerAPIError if the answer does not show whether it does.
         """
         with suppress(UnknownUser):
             self.tracks("django-bi-integration-key-check")

@@ -1,4 +1,4 @@
-"""Encryption of the Partner API keys. Unlike webhook keys, they have to be read again."""
+"""Encryption of the Partner API keys. Unlike webhook keys, they are sent to the API, so a digest is not enough."""
 
 import base64
 from functools import lru_cache
@@ -24,7 +24,7 @@ def encrypt(text: str) -> str:
 
 @sensitive_variables()
 def decrypt(stored: str) -> str:
-    """Return the text that ``encrypt`` was given; raise UndecryptableKey if no key decrypts ``stored``."""
+    """Return the text that was encrypted; raise UndecryptableKey if no key decrypts ``stored``."""
     ring = MultiFernet([_fernet(secret) for secret in _secrets()])
     try:
         return ring.decrypt(stored).decode()

@@ -177,7 +177,7 @@ class Transport:
         return {self._redacted(name, 100): texts(value) for name, value in as_mapping(message).items()}
 
     def _redacted(self, value: object, length: int) -> str:
-        """Return a text of the API without the key, which it may quote when it rejects it."""
+        """Return a text of the API without the key, which the API may quote when it rejects the key."""
         return clean((as_text(value) or "").replace(self._auth.key, "***"), length)
 
 
@@ -196,7 +196,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
 
 
 def _reason(error: requests.RequestException, deadline: float) -> str:
-    """Return why there is no answer, without the libraries' texts: they may quote the response, and with it a token."""
+    """Return why there is no answer, without the libraries' texts, which may quote the response and its token."""
     if isinstance(error, requests.Timeout) or time.monotonic() >= deadline:
         return "no answer in time"
     seen: BaseException | None = error

@@ -35,7 +35,7 @@ class SwapResult(NamedTuple):
 def dispatch_conflicting(events: QuerySet[ReceivedEvent], *, record: Record | None = None) -> SwapResult:
     """Dispatch the latest conflicting body of each event instead of the stored one, which becomes the conflicting one.
 
-    All receivers run again; to undo what they did for the other body is up to the host project. Only events with
+    All receivers run again; undoing what they did for the other body is up to the host project. Only events with
     ``conflicts`` are swapped, and a swap resets ``conflicts`` to 0, so an event is not swapped back if this runs again.
 
     Each swap is one transaction, and waits for no worker. ``record`` is called with the swapped event in a list, and
@@ -77,14 +77,14 @@ def _swap(pk: int, record: Record | None) -> str | None:
 
 
 def _lock_swappable(pk: int) -> tuple[ReceivedEvent | None, Collection[ObjectState]]:
-    """Lock the event and its object's state, the state first, as workers do; no event if another has one of them."""
+    """Lock the object's state and then the event, as workers do; return no event if a worker has locked one of them."""
     rows = ReceivedEvent.objects.filter(pk=pk)
     key = rows.values_list("object_key", flat=True).first()
     states = lock_states([key] if key else [], skip_locked=True)
     if key and not states and ObjectState.objects.filter(key=key).exists():
         return None, []
     event = _swappable(rows).select_for_update(skip_locked=True).first()
-    # It may have been swapped since its key was read, and then be about another object.
+    # It may have been swapped after its key was read, and may now be about another object.
     return (event if event and event.object_key == key else None), states
 
 

@@ -1,7 +1,7 @@
 """Recompute object states from the events that remain, after forged or mistaken events were deleted.
 
-This is safe while workers run: the state is locked as a worker locks it, and a worker loses the claim on what is made
-due again, so that its transaction is rolled back.
+This is safe while workers run: the state is locked as a worker locks it. If an event is made due again, a worker that
+has claimed it loses the claim, so that the worker's transaction is rolled back.
 """
 
 from collections import Counter, defaultdict
@@ -31,14 +31,14 @@ def rebuild_states(
     replay: bool = False,
     dry_run: bool = False,
 ) -> Counter[str]:
-    """Recompute the object states from the events that remain, and count what was found.
+    """Recompute the object states from the remaining events, and return how many were found and changed.
 
-    Recompute all of them; or those of one registration; or those of ``objects``, keys as in
-    ``ReceivedEvent.object_key``. A named object that has no event left loses its state. Otherwise such a state stays,
-    since old events are deleted, too.
+    By default, recompute the states of all objects. ``registration`` limits them to one registration, ``objects`` to
+    keys as in ``ReceivedEvent.object_key``. If an object of ``objects`` has no event left, its state is deleted.
+    Otherwise such a state stays, because old events may be deleted, too.
 
-    Events that are marked stale, but would not be so by the events that remain, are counted as ``no_longer_stale``;
-    with ``replay`` they are dispatched again. With ``dry_run`` nothing is changed.
+    Events that are marked stale, but that no remaining event supersedes, are counted as ``no_longer_stale``; with
+    ``replay``, they are dispatched again. With ``dry_run``, nothing is changed.
     """
     counts: Counter[str] = Counter(dict.fromkeys(("objects", "changed", "removed", "no_longer_stale"), 0))
     for keys in _batches(registration, objects):
@@ -49,7 +49,7 @@ def rebuild_states(
 
 
 def states_without_events() -> QuerySet[ObjectState]:
-    """Return the states of objects whose events were all deleted: nothing is left to recompute them from."""
+    """Return the states of objects whose events were all deleted, so that the states cannot be recomputed."""
     return ObjectState.objects.exclude(Exists(ReceivedEvent.objects.filter(object_key=OuterRef("key"))))
 
 
@@ -88,7 +88,7 @@ def _lock_and_rebuild(
 
 
 def lock_states(keys: Collection[UUID], *, skip_locked: bool = False) -> list[ObjectState]:
-    """Lock the states of the objects, in the order that keeps transactions from deadlocks."""
+    """Lock the states of the objects, in an order that prevents deadlocks."""
     return list(ObjectState.objects.filter(key__in=keys).order_by("key").select_for_update(skip_locked=skip_locked))
 
 
@@ -101,10 +101,10 @@ def _create_missing_states(keys: Collection[UUID]) -> None:
 
 
 def rebuild_locked(states: Collection[ObjectState], *, replay: bool, removes: bool) -> Counter[str]:
-    """Recompute states, which are locked, and store them."""
+    """Recompute and store states that are locked."""
     events: dict[UUID | None, list[ReceivedEvent]] = defaultdict(list)
     keys = [state.key for state in states]
-    # Of the bodies only the latest is read: somebody may have sent many, and large ones.
+    # Only the latest body is read, because there may be many large ones.
     for event in ReceivedEvent.objects.filter(object_key__in=keys).defer("body", "conflicting_body"):
         events[event.object_key].append(event)
     counts: Counter[str] = Counter()
@@ -129,7 +129,7 @@ def _rebuild(state: ObjectState, remaining: list[ReceivedEvent], *, replay: bool
 
 
 def _has_its_place(event: ReceivedEvent) -> bool:
-    """Return True if the event was dispatched, at least in part: it took its place among its object's events then."""
+    """Return True if the event was dispatched at least in part, and so has a place in the order of its object."""
     return event.status == ReceivedEvent.Status.DISPATCHED or bool(event.receiver_results)
 
 
@@ -159,7 +159,7 @@ def _recompute(state: ObjectState, events: Sequence[ReceivedEvent], *, keeps_sta
 
 
 def make_due(pks: Collection[int], **changes: Any) -> None:
-    """Make events due as if they had just arrived, for all their receivers; a worker that has claimed one loses it."""
+    """Make events due for all their receivers, as if they had just arrived; a worker that has claimed one loses it."""
     ReceivedEvent.objects.filter(pk__in=pks).update(
         status=ReceivedEvent.Status.PENDING,
         next_attempt_at=timezone.now(),

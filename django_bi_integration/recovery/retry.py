@@ -17,7 +17,7 @@ from django_bi_integration.transactions import retry_on_conflict, write_transact
 #: How many events one transaction changes.
 BATCH = 200
 
-#: Called with the events that a transaction changes; what it writes commits with them.
+#: Called with the events that a transaction changes; the writes of this function commit with them.
 Record = Callable[[list[ReceivedEvent]], object]
 Status = ReceivedEvent.Status
 

@@ -51,7 +51,7 @@ def bi_sso_button(
     interview: object = "",
     return_url: object = "",
 ) -> dict[str, str]:
-    """Return the same as a link with your ``css_class``, and with a script that ignores the second of two clicks.
+    """Return a link to the same URL, with your ``css_class`` and a script that ignores the second of two clicks.
 
     ``{% bi_sso_button "Practise an interview" css_class="button" return_url=request.path %}``
     """

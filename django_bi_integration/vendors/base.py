@@ -1,4 +1,4 @@
-"""What a vendor module provides."""
+"""The class of which each vendor module provides one instance."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ Document = Mapping[str, Any]
 class Vendor:
     """A sender of webhooks: how its deliveries are authenticated, and how they are parsed.
 
-    ``read`` accepts any JSON object and never raises: what it cannot interpret is left empty. Nor does ``read_data``,
-    which returns the typed data for receivers, and None for an event that it does not know. ``default_networks`` are
-    the addresses that the vendor publishes as its own. ``sample`` makes the vendor's documented sample for an event
-    type, an event id and a subject.
+    ``read`` parses the columns of an event, and leaves those empty that it cannot interpret. ``read_data`` returns the
+    typed data for receivers, or None for an unknown event. Both accept any JSON object and never raise an exception.
+    ``default_networks`` are the addresses that the vendor publishes. ``sample`` returns the vendor's documented sample
+    for an event type, an event id and a subject.
     """
 
     slug: str

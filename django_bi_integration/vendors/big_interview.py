@@ -22,7 +22,7 @@ INTERVIEW_EVENTS = (INTERVIEW_CREATED, INTERVIEW_UPDATED, INTERVIEW_DELETED)
 
 
 def read(document: Document) -> ParsedEvent:
-    """Parse a delivery, whatever kind of event it carries."""
+    """Parse a delivery with any kind of event."""
     webhook = _webhook(document)
     event_type = as_text(webhook.get("event_name")) or ""
     object_id = _object_id(webhook)

@@ -19,7 +19,7 @@ FLAT = "userDetail."
 
 
 def read(document: Document) -> ParsedEvent:
-    """Parse a delivery, a completion or anything else that the platform may send."""
+    """Parse a delivery with a completion, or with anything else that the platform may send."""
     subject_id = _subject_id(_learner(document))
     if not _is_completion(document):
         return ParsedEvent(
@@ -40,7 +40,7 @@ def read(document: Document) -> ParsedEvent:
 
 
 def read_data(document: Document) -> CourseCompletion | None:
-    """Return the completion that a delivery is about; None if it is about anything else."""
+    """Return the completion that a delivery is about; None if it is about something else."""
     return _completion(document) if _is_completion(document) else None
 
 

@@ -12,7 +12,7 @@ EXACT = 2**53
 
 
 def as_mapping(value: object) -> Document:
-    """Return a JSON object, and an empty one for anything else."""
+    """Return ``value`` if it is a JSON object, or else an empty one."""
     return value if isinstance(value, dict) else {}
 
 

@@ -133,7 +133,7 @@ def test_a_url_that_is_not_exactly_scheme_and_host_is_a_usage_error(url):
 @pytest.mark.django_db(transaction=True)
 def test_the_probe_of_the_public_url_is_not_counted_as_a_rejection(live_server):
     assert findings("public URL", "--url", live_server.url) == [
-        ("ok", f"the webhook answers at {live_server.url}, with and without the last slash", "")
+        ("ok", f"the webhook answers at {live_server.url}, with and without the trailing slash", "")
     ]
     assert not Rejection.objects.exists()
     # Any other unknown id is counted.
@@ -511,7 +511,7 @@ def append(theirs):
     [
         (overwrite, [], "warn", "but is seen to come from 127.0.0.1", "TRUSTED_PROXIES to ['127.0.0.1']"),
         (append, ["10.0.0.5"], "warn", "from an unknown address", "TRUSTED_PROXIES to ['127.0.0.1']"),
-        (pass_on, ["127.0.0.1"], "fail", "with the header X-Forwarded-For", "passes on the header of the client"),
+        (pass_on, ["127.0.0.1"], "fail", "with the header X-Forwarded-For", "let it append the client's address"),
         (append, ["127.0.0.1"], "fail", "with the header X_Forwarded_For", "header with underscores"),
     ],
     ids=["not named", "named wrongly", "the proxy passes the header on", "the server merges underscores"],

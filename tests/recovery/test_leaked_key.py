@@ -517,7 +517,7 @@ class TestBesideWorkers:
             go_on.set()
             worker.join(60)
         assert "The other body of 1 event will be dispatched." in page
-        assert "1 event was skipped because a worker has it. Try again in a minute." in page
+        assert "1 event was skipped because a worker is processing it. Try again in a minute." in page
         assert bytes(ReceivedEvent.objects.get(vendor_event_id="8").body) == held
         swap(admin_client, *ReceivedEvent.objects.all())
         assert bytes(ReceivedEvent.objects.get(vendor_event_id="8").body) == other

@@ -1,4 +1,4 @@
-"""bi_doctor: check whether it works, and say what to do if it does not."""
+"""bi_doctor: check that deliveries arrive, are stored and are dispatched."""
 
 import json
 import re
@@ -25,7 +25,7 @@ examples:
 
 It stores nothing and sends no event. The exit code is 1 if something fails, 0 otherwise, also with warnings.
 """
-    # They are among the findings, and an error must not hide the others.
+    # The command runs the checks itself, so that an error does not hide the other findings.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:

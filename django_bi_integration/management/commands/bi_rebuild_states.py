@@ -1,4 +1,4 @@
-"""bi_rebuild_states: recompute what is known of interviews and completions from the events that remain."""
+"""bi_rebuild_states: recompute the states of interviews and completions from the remaining events."""
 
 import json
 from argparse import ArgumentParser

@@ -48,7 +48,8 @@ settings. If a stored key cannot be decrypted, it is left unchanged and the exit
 
 @transaction.atomic
 def renew(pk: int) -> bool:
-    """Encrypt one account's key again; return False if that is not needed. Somebody may be entering another key."""
+    """Encrypt one account's key again; return False if that is not needed."""
+    # Locked, because somebody may be entering another key.
     account = BigInterviewAccount.objects.select_for_update().filter(pk=pk).first()
     if account is None or not account.renew_encryption():
         return False

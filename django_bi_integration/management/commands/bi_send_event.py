@@ -19,7 +19,7 @@ from django_bi_integration.management.base import CommandWithExamples
 
 VENDOR_OF = {event_type: vendor for vendor in vendors.VENDORS.values() for event_type in vendor.event_types}
 
-#: What a status other than 200 means to the person who set up the endpoint.
+#: The meanings of other statuses than 200 for the person who set up the endpoint.
 MEANINGS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "the key is missing, or it is not this registration's",
     HTTPStatus.FORBIDDEN: "this machine's address is not on the allowlist, or the registration is inactive",

@@ -28,7 +28,7 @@ ALWAYS: list[Check] = [
     sso.check_user_details,
     sso.check_primary_key,
 ]
-#: Run by ``manage.py check --deploy``: they concern what may exist only in production.
+#: Run by ``manage.py check --deploy``: what they check may exist only in production.
 ON_DEPLOYMENT: list[Check] = [
     project.check_middleware,
     proxies.check_forwarded_allow_ips,

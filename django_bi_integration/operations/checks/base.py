@@ -1,4 +1,4 @@
-"""What the checks share: the settings as the project gives them."""
+"""Helpers of the checks: the settings as the project gives them."""
 
 from collections.abc import Callable, Sequence
 from types import UnionType

@@ -1,4 +1,4 @@
-"""Checks of the host project: its database, its time zone, and what deliveries pass before the view."""
+"""Checks of the host project: its database, its time zone, and its middleware."""
 
 from typing import Any
 

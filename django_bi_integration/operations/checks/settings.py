@@ -77,7 +77,7 @@ def _shown(name: str, value: object) -> str:
 
 
 def check_base_url(**kwargs: Any) -> list[CheckMessage]:
-    """E008: Big Interview's URL is a valid https URL, so that nobody can read what is sent there."""
+    """E008: Big Interview's URL is a valid https URL, so that nobody else can read the requests."""
     url = valid("BASE_URL")
     parts = urlsplit(url.replace("{org}", "org"))
     is_local = parts.hostname in ("localhost", "127.0.0.1", "::1")
@@ -129,7 +129,7 @@ def _check_dotted_path(name: str, value: Function) -> list[CheckMessage]:
 
 
 def check_api_encoding(**kwargs: Any) -> list[CheckMessage]:
-    """E011: the encoding of what is sent to the Partner API is a valid one."""
+    """E011: the encoding of requests to the Partner API is a valid one."""
     encoding = valid("API_ENCODING")
     if encoding in ("json", "form"):
         return []

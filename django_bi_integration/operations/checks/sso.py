@@ -22,7 +22,7 @@ SAMPLE = 100
 
 
 def _text(name: str) -> str:
-    """Return the setting's value if it is text; E003 reports any other."""
+    """Return the setting's value if it is text, else its default, because E003 reports a wrong type."""
     value = configured().get(name)
     return value if isinstance(value, str) else str(getattr(Settings, name))
 
@@ -49,7 +49,7 @@ def check_return_page(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_partner_user(**kwargs: Any) -> list[CheckMessage]:
-    """W003: a project with its own partner ids can find the users they belong to."""
+    """W003: a project that chooses the partner ids can also find the users of these ids."""
     if valid("PARTNER_ID") == Settings.PARTNER_ID or "PARTNER_USER" in configured():
         return []
     return [
@@ -82,7 +82,7 @@ def check_partner_ids(databases: Sequence[str] | None = None, **kwargs: Any) -> 
 
 
 def _shared_id() -> str | None:
-    """Describe what is wrong with the ids of the newest users; return None if nothing is."""
+    """Describe a problem with the ids of the newest users; return None if they have none."""
     owners: dict[str, Any] = {}
     for user in get_user_model()._default_manager.order_by("-pk")[:SAMPLE]:
         try:
@@ -130,7 +130,7 @@ def check_primary_key(**kwargs: Any) -> list[CheckMessage]:
     )
     is_text = isinstance(key, models.CharField | models.TextField) and not is_slug
     is_default = _is_default("PARTNER_ID")
-    # If the text consists of what Big Interview accepts, the project says so by naming the default in its settings.
+    # If the text is always a valid id, the project confirms that by naming the default in its settings.
     if not is_default or not (is_email or (is_text and "PARTNER_ID" not in configured())):
         return []
     problem = "an e-mail address, so every launch of single sign-on fails"
