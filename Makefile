@@ -22,13 +22,14 @@ test:  ## the common test suite on each database there is (ARGS="tests/test_x.py
 	@$(setup) test
 	@exec $(in_venv) -m scripts.run_tests $(ARGS)
 
-lint:  ## style, types, structure, missing migrations
+lint:  ## style, types, structure, words, missing migrations
 	@$(setup) lint test
 	$(in_venv) -m ruff check .
 	$(in_venv) -m ruff format --check .
 	$(in_venv) -m mypy
 	.venv/bin/lint-imports
 	$(in_venv) -m scripts.structure
+	$(in_venv) -m scripts.words
 	$(in_venv) manage.py makemigrations --check --dry-run
 
 docs:  ## the documentation, in docs/_build/html

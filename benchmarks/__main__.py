@@ -7,7 +7,7 @@ from importlib import import_module
 from benchmarks import report
 from benchmarks.deployment import DATABASES, deployed
 
-#: What is measured, and with which of the options.
+#: The measurements, each with its options.
 MEASUREMENTS = {
     "intake": ("rounds", "seconds"),
     "dispatch": ("rounds", "backlog"),
@@ -18,12 +18,12 @@ MEASUREMENTS = {
     "growth": ("rows", "rounds", "backlog"),
     "snapshot": ("minutes",),
 }
-#: What takes long, and runs only if it is named.
+#: Long measurements, which only run if they are named.
 LONG = ("snapshot",)
 
 
 def main() -> None:
-    """Run what was asked for and print a table for each."""
+    """Run the requested measurements and print a table for each."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}; default: all but {', '.join(LONG)}"
@@ -45,7 +45,7 @@ def main() -> None:
     with deployed(options.database) as deployment:
         print(report.machine(deployment.database.version, deployment.broker.version))
         for name in options.names or [name for name in MEASUREMENTS if name not in LONG]:
-            # What it imports needs Django set up for the deployment's database.
+            # Its imports need Django to be set up for the deployment's database.
             measure: Callable[..., report.Table] = import_module(f"benchmarks.{name}").measure
             given = {option: getattr(options, option) for option in MEASUREMENTS[name]}
             print(f"\n{measure(deployment, **given)}", flush=True)

@@ -1,4 +1,4 @@
-"""What is measured: the benchmarked project on a fresh database, its web server and its workers, one at a time."""
+"""Deploy the benchmarked project on a fresh database, with its web server and its workers."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ DATABASES = ["postgres", "mariadb"]
 
 @dataclass
 class Deployment:
-    """The servers, and the environment that leads programs to them."""
+    """The servers, and the environment variables that name them."""
 
     database: Server
     broker: Server
@@ -32,7 +32,7 @@ class Deployment:
 
     @contextmanager
     def web(self, application: str, *, threads: int = 1, **environment: str) -> Iterator["Served"]:
-        """Gunicorn with two workers: synchronous ones, or of so many threads."""
+        """Start gunicorn with two workers, which are synchronous or have ``threads`` threads."""
         port = free_port()
         command = [sys.executable, "-m", "gunicorn", application, f"--bind=127.0.0.1:{port}", "--workers=2"]
         command += [f"--threads={threads}", "--log-level=error", "--timeout=120", "--worker-tmp-dir=/dev/shm"]
@@ -41,7 +41,7 @@ class Deployment:
             yield Served(f"http://127.0.0.1:{port}", program)
 
     def manage(self, *arguments: str, **environment: str) -> str:
-        """What a management command prints."""
+        """Return what a management command prints."""
         command = [sys.executable, "manage.py", *arguments]
         return subprocess.run(
             command, cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, text=True
@@ -49,14 +49,14 @@ class Deployment:
 
     @contextmanager
     def copy_of_database(self) -> Iterator[str]:
-        """The URL of a database with all that is in this deployment's."""
+        """Copy this deployment's database and return the URL of the copy."""
         connection.close()
         with fresh_database(self.database, template=connection.settings_dict["NAME"]) as url:
             yield url
 
     @contextmanager
     def worker(self, *, processes: int = 2, **environment: str) -> Iterator[Program]:
-        """A Celery worker of so many processes."""
+        """Start a Celery worker with this number of processes."""
         command = [sys.executable, "-m", "celery", "--app=benchmarks.celery", "worker", "--loglevel=INFO"]
         command += [f"--concurrency={processes}", "--without-gossip", "--without-mingle"]
         with _running(self._program("celery", command, environment, lambda new: " ready." in new)) as program:
@@ -64,7 +64,7 @@ class Deployment:
 
     @contextmanager
     def beat(self) -> Iterator[Program]:
-        """Celery beat with the sweep."""
+        """Start Celery beat with the sweep."""
         command = [sys.executable, "-m", "celery", "--app=benchmarks.celery", "beat", "--loglevel=INFO"]
         command += [f"--schedule={self.folder}/beat"]
         with _running(self._program("beat", command, {}, lambda new: "beat: Starting" in new)) as program:
@@ -83,18 +83,18 @@ class Served:
     program: Program
 
     def cpu_seconds(self) -> float:
-        """What its processes have used so far."""
+        """Return the CPU time that its processes have used so far, in seconds."""
         return cpu_seconds(self.program)
 
 
 def cpu_seconds(program: Program) -> float:
-    """What a program and its children have used so far, in user and kernel mode."""
+    """Return the CPU time of a program and its children so far, in user and kernel mode, in seconds."""
     times = [process.cpu_times() for process in family(program)]
     return sum(item.user + item.system for item in times)
 
 
 def family(program: Program) -> list[psutil.Process]:
-    """A program's process and those that it started."""
+    """Return a program's process and its children."""
     assert program.process is not None
     parent = psutil.Process(program.process.pid)
     return [parent, *parent.children(recursive=True)]
@@ -102,7 +102,7 @@ def family(program: Program) -> list[psutil.Process]:
 
 @contextmanager
 def deployed(kind: str = "postgres") -> Iterator[Deployment]:
-    """A fresh database with every receiver's tables; this process is set up to look into it."""
+    """Create a fresh database with every receiver's tables, and set up Django in this process to use it."""
     with ExitStack() as running:
         database, broker = (running.enter_context(provided(name)) for name in (kind, "redis"))
         queue = running.enter_context(fresh_queue(broker))

@@ -1,4 +1,4 @@
-"""Dispatch: events a second from a backlog to their effects, ours beside one Celery task for each event."""
+"""Dispatch: how many events of a backlog a second take effect, compared with one Celery task for each event."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from tests.helpers.waiting import wait_until
 
 @dataclass
 class Contestant:
-    """One way to have effects, and its rates."""
+    """One way to process events, and its rates in events a second."""
 
     name: str
     fill: Callable[[int], None]
@@ -35,7 +35,7 @@ class Contestant:
 
 
 def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
-    """Each drains a backlog of its own in each round, with two worker processes."""
+    """Let each contestant process a backlog in each round, with two worker processes."""
 
     contestants = [
         Contestant("this package", fill_ours, span_ours),
@@ -60,16 +60,16 @@ def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
 
 
 def clear() -> None:
-    """Begin with empty tables, and no task that waits for what was in them."""
+    """Empty the tables and the queue."""
     app.control.purge()
-    with connection.cursor() as cursor:  # deleted rows would slow whoever comes next until they are vacuumed
+    with connection.cursor() as cursor:  # deleted rows would slow the next contestant until they are vacuumed
         tables = [model._meta.db_table for model in (Effect, Event, ObjectState, ReceivedEvent)]
         for statement in connection.ops.sql_flush(no_style(), tables):
             cursor.execute(statement)
 
 
 def fill_ours(number: int) -> None:
-    """Store events, and send the wake-ups of two web processes."""
+    """Store events, and send two notifications, as two web processes would."""
 
     to = registration()
     for body in islice(events.unique(), number):
@@ -79,14 +79,14 @@ def fill_ours(number: int) -> None:
 
 
 def span_ours() -> tuple[datetime, datetime, int]:
-    """When the first and the last were dispatched, and how many."""
+    """Return when the first and the last event were dispatched, and how many were."""
     done = ReceivedEvent.objects.filter(status="dispatched")
     found = done.aggregate(first=Min("dispatched_at"), last=Max("dispatched_at"))
     return found["first"], found["last"], done.count()
 
 
 def fill_peer(number: int) -> None:
-    """Store events, and ask for a task for each."""
+    """Store events, and send a task for each."""
 
     registration, _ = Registration.objects.get_or_create(name="Dispatch")
     for body in islice(events.unique(), number):
@@ -98,7 +98,7 @@ def fill_peer(number: int) -> None:
 
 
 def span_peer() -> tuple[datetime, datetime, int]:
-    """When the first and the last were processed, and how many."""
+    """Return when the first and the last event were processed, and how many were."""
 
     done = Event.objects.filter(processed_at__isnull=False)
     found = done.aggregate(first=Min("processed_at"), last=Max("processed_at"))

@@ -1,4 +1,4 @@
-"""The events that are sent: Big Interview's documented sample, 750 bytes of it, each with an id of its own."""
+"""The events that are sent: Big Interview's documented sample of 750 bytes, each with a different id."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _numbers = count(1)
 
 
 def unique() -> Iterator[bytes]:
-    """Bodies of which no two have the same event id, interview or student."""
+    """Yield bodies with different event ids, interviews and students."""
     document = BIG_INTERVIEW.sample(INTERVIEW_CREATED, "@E@", "@S@")
     document["webhook"]["api_id"] = "@I@"
     document["webhook"]["api_object"]["id"] = "@N@"
@@ -29,12 +29,12 @@ def unique() -> Iterator[bytes]:
         )
 
 
-#: How many events a vendor has to send again at once.
+#: The number of events that a vendor sends again at once.
 BLOCK = 50
 
 
 def repeated(times: int) -> Iterator[bytes]:
-    """Each of them so many times, block by block, as a vendor sends again what was not acknowledged."""
+    """Yield each body ``copies`` times, block by block, as a vendor retries deliveries that were not acknowledged."""
     bodies = unique()
     while block := list(islice(bodies, BLOCK)):
         for _ in range(times):

@@ -1,4 +1,4 @@
-"""A flood: rejected requests from ever new addresses beside accepted ones."""
+"""A flood: accepted deliveries during a flood of rejected requests from different addresses."""
 
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
@@ -17,7 +17,7 @@ CONNECTIONS = 8
 
 
 def measure(deployment: Deployment, *, requests: int, seconds: float) -> Table:
-    """The rate of each load alone, and of both together until ``requests`` are rejected."""
+    """Measure the rate of each load by itself, and of both together until ``requests`` are rejected."""
     with deployment.web("benchmarks.wsgi", BENCHMARK_PROXIES="127.0.0.1") as served:
         url = served.url + registration().get_absolute_url()
         accept(url, 1)
@@ -37,25 +37,25 @@ def measure(deployment: Deployment, *, requests: int, seconds: float) -> Table:
     table = Table(f"A flood of {requests:,} rejected requests", ["what", "figure"])
     table.add("a rejected request's CPU against an accepted one's", f"{accepted.rate / rejected.rate:.2f}")
     table.add("the flood's share of the machine", f"{share:.2f}")
-    table.add("accepted, against their rate alone", f"{together.rate / accepted.rate:.2f}")
+    table.add("accepted, against their rate without the flood", f"{together.rate / accepted.rate:.2f}")
     table.add("the same, against what the flood's share leaves", f"{together.rate / (accepted.rate * (1 - share)):.2f}")
     table.add("rows that it left", f"{Rejection.objects.count():,}")
     return table
 
 
 def accept(url: str, seconds: float) -> load.Result:
-    """What a vendor sends."""
+    """Return a vendor's deliveries."""
     return load.post(url, events.unique(), key=KEY, seconds=seconds, connections=CONNECTIONS)
 
 
 def reject(url: str, number: int) -> load.Result:
-    """The same with another key, each from another address."""
+    """Return deliveries with a wrong key, each from another address."""
     bodies = islice(events.unique(), number)
     return load.post(url, bodies, key="guess", connections=CONNECTIONS, headers=from_anywhere)
 
 
 def from_anywhere(body: bytes) -> str:
-    """What a proxy would say of a client: one of four thousand million."""
+    """Return the forwarding header of a random client."""
     bits = getrandbits(32)
     address = ".".join(str(bits >> shift & 255) for shift in (24, 16, 8, 0))
     return f"X-Forwarded-For: {address}\r\n"

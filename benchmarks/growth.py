@@ -1,4 +1,4 @@
-"""Growth: the same work on few stored events and on many, and the admin's pages on many."""
+"""Growth: the same work with few stored events and with many, and the admin's pages with many."""
 
 import os
 import random
@@ -31,13 +31,13 @@ from tests.helpers.waiting import wait_until
 FEW = 10_000
 REGISTRATIONS = 10_000
 CHUNK = 100_000
-#: The copies' numbers are far from those of events that are sent.
+#: The copies' numbers are far from those of the events that are sent.
 FIRST_COPY = 1_000_000_000
 
 
 @dataclass
 class Contestant:
-    """The same deployment on a database of its own, and its rates."""
+    """A deployment with a separate database, and its rates."""
 
     name: str
     database: str
@@ -47,7 +47,7 @@ class Contestant:
     def measure(self, deployment: Deployment, backlog: int) -> None:
         """Deliver events, then have two processes dispatch them."""
         environment = {"DATABASE_URL": self.database}
-        # Without a broker: no worker that starts finds more than the wake-ups below.
+        # Without a broker, so that workers only get the notifications below.
         with deployment.web("benchmarks.wsgi", CELERY_BROKER_URL="redis://127.0.0.1:1/0", **environment) as served:
             url = served.url + registration().get_absolute_url()
             self._deliver(url, backlog // 4)  # connections are opened, modules loaded
@@ -73,7 +73,7 @@ class Contestant:
 
 
 def measure(deployment: Deployment, *, rows: int, rounds: int, backlog: int) -> Table:
-    """Rates on 10,000 stored events, on ``rows`` of them, and with 10,000 registrations beside, in every round."""
+    """Measure in every round the rates with 10,000 stored events, with ``rows``, and with 10,000 registrations."""
     table = Table(f"Growth to {rows:,} events", ["what", "figure"])
     dispatch.clear()
     fill(FEW)
@@ -99,7 +99,7 @@ def measure(deployment: Deployment, *, rows: int, rounds: int, backlog: int) -> 
 
 
 def fill(rows: int) -> None:
-    """Copy dispatched events until there are so many, each with an identity and an object of its own."""
+    """Copy dispatched events until there are ``rows``, each with a different identity and object."""
     if not ReceivedEvent.objects.exists():
         receive(registration(), next(events.unique()))
         dispatch_pending()
@@ -114,7 +114,7 @@ def fill(rows: int) -> None:
         cursor.execute("CHECKPOINT")
 
 
-#: What differs from copy to copy. Digests are as random as real ones; ids and times go up.
+#: The columns that differ from copy to copy. Digests are random like real ones; ids and times increase.
 EVENT = {
     "vendor_event_id": "'copy-' || n",
     "event_digest": "md5('event' || n)::uuid",
@@ -136,12 +136,12 @@ TABLES = {"django_bi_integration_receivedevent": EVENT, "django_bi_integration_o
 
 @contextmanager
 def without_indexes(*tables: str) -> Iterator[None]:
-    """Make them anew after the block: row by row, millions of random digests would take an hour to be put in order."""
+    """Drop the indexes and create them again after the block: inserting random digests would take an hour."""
     constraints = """
         SELECT conname, conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint
         WHERE conrelid::regclass::text = ANY(%s) AND contype IN ('f', 'u')
     """
-    # The primary keys stay: that of events is referred to, and goes up.
+    # The primary keys stay: that of events is referenced, and increases.
     indexes = """
         SELECT indexname, indexdef FROM pg_indexes WHERE tablename = ANY(%s)
         AND indexname NOT IN (SELECT conname FROM pg_constraint WHERE contype IN ('p', 'u'))
@@ -163,7 +163,7 @@ def without_indexes(*tables: str) -> Iterator[None]:
 
 
 def copy(table: str, changes: dict[str, str], first: int, last: int) -> None:
-    """Copy one row of the table for each of these numbers."""
+    """Copy one row of the table for each number."""
     with connection.cursor() as cursor:
         names = [column.name for column in connection.introspection.get_table_description(cursor, table)]
         names = [name for name in names if name != "id"]
@@ -176,7 +176,7 @@ def copy(table: str, changes: dict[str, str], first: int, last: int) -> None:
 
 
 def make_registrations() -> None:
-    """As many as no institution has."""
+    """Create 10,000 registrations, more than any institution has."""
     WebhookRegistration.objects.bulk_create(
         WebhookRegistration(id=uuid.uuid4(), name=f"Registration {number}", vendor=BIG_INTERVIEW.slug)
         for number in range(REGISTRATIONS)
@@ -184,7 +184,7 @@ def make_registrations() -> None:
 
 
 def size() -> int:
-    """Bytes on disk of events and states, with their indexes."""
+    """Return the bytes on disk of events and states, with their indexes."""
     with connection.cursor() as cursor:
         tables = ("django_bi_integration_receivedevent", "django_bi_integration_objectstate")
         cursor.execute("SELECT pg_total_relation_size(%s) + pg_total_relation_size(%s)", tables)
@@ -192,7 +192,7 @@ def size() -> int:
 
 
 def admin_pages() -> list[tuple[str, float]]:
-    """Milliseconds of each page, the median of five."""
+    """Return the median of five times for each page, in milliseconds."""
 
     user, _ = get_user_model().objects.get_or_create(username="benchmark", is_staff=True, is_superuser=True)
     client = Client(headers={"host": "127.0.0.1"})
@@ -212,7 +212,7 @@ def admin_pages() -> list[tuple[str, float]]:
 
 
 def timed(get: Callable[[], Any]) -> float:
-    """The median of five, in milliseconds."""
+    """Return the median of five calls, in milliseconds."""
     times = []
     for _ in range(5):
         started = time.perf_counter()

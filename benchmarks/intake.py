@@ -1,4 +1,4 @@
-"""Intake: deliveries answered a second, ours beside its peers, in interleaved rounds."""
+"""Intake: deliveries a second, compared with other receivers in interleaved rounds."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Bodies = Callable[[], Iterator[bytes]]
 
 @dataclass
 class Contestant:
-    """One receiver under one load, and what was measured of it round after round."""
+    """One receiver under one load, and its measurements in each round."""
 
     name: str
     served: Served
@@ -37,17 +37,17 @@ class Contestant:
     cpu: list[float] = field(default_factory=list)
 
     def warm_up(self, seconds: float) -> None:
-        """Open connections, load modules."""
+        """Warm up: open connections and load modules."""
         self._post(seconds)
 
     def measure(self, seconds: float) -> None:
-        """One round; raises AssertionError where what was answered is not what is stored."""
+        """Run one round. Raise AssertionError if the stored events are not those that got a 200."""
         stored, cpu = self.stored(), self.served.cpu_seconds()
         result = self._post(seconds)
         answered = result.statuses.total()
         assert result.statuses == {200: answered}, f"{self.name} answered {dict(result.statuses)}"
         new = self.stored() - stored
-        started = 1 if self.copies == 1 else events.BLOCK  # of the last, not every copy may have been sent
+        started = 1 if self.copies == 1 else events.BLOCK  # of the last block, not every copy may have been sent
         assert new * self.copies >= answered > (new - started) * self.copies, (
             f"{self.name}: {answered} answered, {new} stored"
         )
@@ -61,12 +61,12 @@ class Contestant:
 
 
 def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestant]:
-    """Every receiver, ready to be posted to."""
+    """Start every receiver."""
 
     peer = Registration.objects.create(name="Benchmark", key=KEY)
     make_bare_table()
     django = stack.enter_context(deployment.web("benchmarks.wsgi"))
-    alone = stack.enter_context(deployment.web("benchmarks.wsgi", CELERY_BROKER_URL="redis://127.0.0.1:1/0"))
+    without_broker = stack.enter_context(deployment.web("benchmarks.wsgi", CELERY_BROKER_URL="redis://127.0.0.1:1/0"))
     prepared = stack.enter_context(deployment.web("benchmarks.wsgi", BENCHMARK_DRIVER_PREPARES="1"))
     bare = stack.enter_context(deployment.web("benchmarks.peers.bare_wsgi"))
     ours = registration()
@@ -74,7 +74,9 @@ def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestan
         Contestant("bare WSGI, one insert", bare, f"/{ours.pk}/", partial(count, "bare_event")),
         Contestant("plain Django view, one insert", django, f"/plain/{peer.pk}/", Event.objects.count),
         Contestant("this package", django, ours.get_absolute_url(), ReceivedEvent.objects.count),
-        Contestant("this package, its broker stopped", alone, ours.get_absolute_url(), ReceivedEvent.objects.count),
+        Contestant(
+            "this package, its broker stopped", without_broker, ours.get_absolute_url(), ReceivedEvent.objects.count
+        ),
         Contestant(
             "this package, each event six times", django, ours.get_absolute_url(), ReceivedEvent.objects.count,
             lambda: events.repeated(6), copies=6,
@@ -94,7 +96,7 @@ def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestan
 
 
 def dj_stripe(deployment: Deployment, stack: ExitStack) -> Contestant:
-    """Served by processes of its own."""
+    """Start a separate web server for the receiver."""
     deployment.manage("migrate", "--verbosity=0", **stripe.ENVIRONMENT)
     endpoint = deployment.manage("shell", "--no-imports", "-c", stripe.MAKE_ENDPOINT, **stripe.ENVIRONMENT).strip()
     served = stack.enter_context(deployment.web("benchmarks.wsgi", **stripe.ENVIRONMENT))
@@ -105,7 +107,7 @@ def dj_stripe(deployment: Deployment, stack: ExitStack) -> Contestant:
 
 
 def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
-    """Every receiver in every round, in an order of its own each time."""
+    """Measure every receiver in every round, each time in another order."""
     with ExitStack() as stack:
         all_of_them = contestants(deployment, stack)
         for contestant in all_of_them.values():
@@ -132,7 +134,7 @@ def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
 
 
 def make_bare_table() -> None:
-    """The limit's own table, outside Django."""
+    """Create the table of the bare WSGI receiver, outside Django."""
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE bare_event (id bigserial PRIMARY KEY, registration_id uuid NOT NULL, event_id text NOT NULL,"
@@ -141,7 +143,7 @@ def make_bare_table() -> None:
 
 
 def count(table: str) -> int:
-    """The rows of a table that is no model of ours."""
+    """Count the rows of a table without a model."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {table}")
         return int(cursor.fetchone()[0])

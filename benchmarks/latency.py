@@ -1,4 +1,4 @@
-"""Latency: from a vendor's POST to the start of the receiver, on a system that has nothing else to do."""
+"""Latency: from a vendor's POST to the start of the receiver, on an idle system."""
 
 import random
 import time
@@ -13,7 +13,7 @@ from tests.helpers.waiting import wait_until
 
 
 def measure(deployment: Deployment, *, deliveries: int) -> Table:
-    """One delivery after the other, each once the one before has had its effect."""
+    """Send one delivery after the other, each after the previous one has taken effect."""
 
     waits = []
     dispatch.clear()
@@ -26,9 +26,9 @@ def measure(deployment: Deployment, *, deliveries: int) -> Table:
             load.post(url, iter([next(bodies)]), key=KEY, connections=1)
             wait_until(lambda wanted=before + number: Effect.objects.count() == wanted, timeout=60)
             waits.append(Effect.objects.latest("pk").started_at.timestamp() - posted)
-            # An idle system: longer than the interval between two wake-ups, and at no fixed beat.
+            # Wait longer than the interval between two notifications, and not in a fixed rhythm.
             time.sleep(random.uniform(0.2, 0.3))
-    waits = sorted(waits[2:])  # processes warm up
+    waits = sorted(waits[2:])  # the first ones warm up the processes
     table = Table("From the POST to the receiver, idle, Redis", ["median", "nine of ten"])
     table.add(f"{median(waits) * 1000:.0f} ms", f"{waits[int(0.9 * len(waits))] * 1000:.0f} ms")
     return table

@@ -1,4 +1,4 @@
-"""Launches while the Partner API hangs: what is left for webhooks in the threads of a web server."""
+"""Launches while the Partner API hangs: how fast webhooks are in the threads of the same web server."""
 
 import random
 import threading
@@ -21,15 +21,15 @@ from tests.helpers.partner_api import API_KEY, PartnerAPI, partner_api
 VISITORS = 40
 WORKERS, THREADS = 2, 8
 CONNECTIONS = 8
-#: Until every visitor has come and the launches that hang are all under way, in seconds.
+#: Seconds until every visitor has launched and all hanging launches are waiting.
 LEAD = 5.0
-#: Rounds without a limit: each waits until every launch that queues has hung for its whole budget.
+#: Rounds without a limit. Each waits until every queued launch has hung for its whole time budget.
 UNLIMITED_ROUNDS = 3
 
 
 def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
-    """Webhooks alone and beside the visitors, turn by turn; then the same without a limit of launches."""
-    head = ["launches at once in a process", "rate, against no visitors", "median", "p99", "alone: median", "p99"]
+    """Measure webhooks without and with visitors in turns, then the same without a limit of launches."""
+    head = ["launches at once in a process", "rate, against no visitors", "median", "p99", "no visitors: median", "p99"]
     title = f"Webhooks while the Partner API hangs: {VISITORS} visitors, {WORKERS} processes of {THREADS} threads"
     table = Table(title, head)
     never = threading.Event()
@@ -48,30 +48,30 @@ def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
 
 
 def compare(url: str, api: PartnerAPI, rounds: int, seconds: float) -> list[str]:
-    """The ratio of the rates, and the latencies of both in milliseconds."""
+    """Return the ratio of the rates, and the latencies of both in milliseconds."""
     to = url + registration().get_absolute_url()
     post(to, 1)
-    alone, beside = [], []
+    undisturbed, beside = [], []
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=django.setup) as other:
         other.submit(visit, url, 0).result()
         for _ in range(rounds):
-            alone.append(post(to, seconds))
+            undisturbed.append(post(to, seconds))
             asked = len(api.requests)
             visitors = other.submit(visit, url, LEAD + seconds)
             time.sleep(LEAD)
             if len(api.requests) == asked:
                 raise RuntimeError("No launch has asked the Partner API.")
             beside.append(post(to, seconds))
-            if set(statuses := visitors.result()) != {503}:  # none gets through, and each says when to come back
+            if set(statuses := visitors.result()) != {503}:  # every launch fails, and its response says when to retry
                 raise RuntimeError(f"visitors: {statuses}")
     return [
-        ratio([result.rate for result in beside], [result.rate for result in alone]),
-        *(f"{quantile(results, part):,.0f} ms" for results in (beside, alone) for part in (0.5, 0.99)),
+        ratio([result.rate for result in beside], [result.rate for result in undisturbed]),
+        *(f"{quantile(results, part):,.0f} ms" for results in (beside, undisturbed) for part in (0.5, 0.99)),
     ]
 
 
 def post(url: str, seconds: float) -> load.Result:
-    """What a vendor sends, every one of which is stored."""
+    """Post a vendor's deliveries, and check that every one is stored."""
     result = load.post(url, events.unique(), key=KEY, seconds=seconds, connections=CONNECTIONS)
     if set(result.statuses) != {200}:
         raise RuntimeError(f"webhooks: {result.statuses}")
@@ -79,12 +79,12 @@ def post(url: str, seconds: float) -> load.Result:
 
 
 def quantile(results: list[load.Result], part: float) -> float:
-    """Of all rounds together."""
+    """Return a quantile of the latencies of all rounds."""
     return load.Result(latencies=[latency for result in results for latency in result.latencies]).quantile(part)
 
 
 def visit(url: str, seconds: float) -> list[int]:
-    """What the visitors' browsers are told until they leave; each comes back when its page says so."""
+    """Let visitors launch until ``leave`` is set, each again when the page says so; return the statuses."""
 
     def browser(number: int) -> list[int]:
         statuses = []
@@ -104,7 +104,7 @@ def visit(url: str, seconds: float) -> list[int]:
 
 
 def account() -> None:
-    """An account for visitors; the same one each time."""
+    """Return the account for visitors."""
     made = BigInterviewAccount.objects.first() or BigInterviewAccount(subdomain="xyz")
     made.allows_anonymous = True
     made.set_api_key(API_KEY)

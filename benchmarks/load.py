@@ -1,4 +1,4 @@
-"""A vendor under load: so many connections at once, each request on one of its own, every answer looked at."""
+"""A vendor under load: several connections at once, a new one for each request, with every response checked."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @dataclass
 class Result:
-    """What came back."""
+    """The responses of one load."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
@@ -24,16 +24,16 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Return the responses a second."""
         return self.statuses.total() / self.seconds
 
     def quantile(self, part: float) -> float:
-        """The latency in milliseconds that so many of the answers did not exceed."""
+        """Return a quantile of the latencies, in milliseconds."""
         return sorted(self.latencies)[int(part * (len(self.latencies) - 1))] * 1000
 
 
 class _Exchange:
-    """One request on its way."""
+    """A request that waits for its response."""
 
     def __init__(self, address: tuple[str, int], request: bytes) -> None:
         self.started = time.perf_counter()
@@ -43,7 +43,7 @@ class _Exchange:
         self.answer = b""
 
     def is_over(self) -> bool:
-        """Read what is there; whether that is the whole answer, or the server has closed."""
+        """Read what has arrived. Return True if the response is complete or the server has closed the connection."""
         try:
             part = self.socket.recv(65536)
         except ConnectionError:
@@ -61,7 +61,7 @@ Headers = Callable[[bytes], str]
 
 
 def no_more(body: bytes) -> str:
-    """No header lines but the vendor's."""
+    """Return the bytes of a request with only the vendor's headers."""
     return ""
 
 
@@ -74,12 +74,12 @@ def post(
     connections: int = CONNECTIONS,
     headers: Headers = no_more,
 ) -> Result:
-    """POST one body after the other until ``seconds`` are over or there is none left, and wait for every answer.
+    """POST one body after the other until ``seconds`` are over or no body is left, and wait for every response.
 
     ``headers`` makes further header lines for each body.
     """
     parts = urlsplit(url)
-    # Asked for once: the client has no more of the machine than it needs.
+    # Looked up once, so that the client uses as little CPU time as possible.
     address = (socket.gethostbyname(parts.hostname or ""), parts.port or 80)
     result = Result()
     selector = selectors.DefaultSelector()
@@ -109,7 +109,7 @@ def post(
 
 
 def _request(path: str, host: str, key: str, body: bytes, further: str) -> bytes:
-    """As Big Interview sends it: "Handling webhooks" in its partner documentation."""
+    """Return Big Interview's headers. Source: "Handling webhooks" in its partner documentation."""
     head = (
         f"POST {path} HTTP/1.1\r\nAccept: */*; q=0.5, application/xml\r\nAccept-Encoding: gzip, deflate\r\n"
         f"Authorization: {key}\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n"

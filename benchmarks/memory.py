@@ -1,4 +1,4 @@
-"""Memory: what a worker process keeps of the events that went through it."""
+"""Memory: how much a process grows while it stores and dispatches events."""
 
 import os
 from itertools import islice
@@ -17,7 +17,7 @@ PORTION = 5_000
 
 
 def measure(deployment: Deployment, *, number: int) -> Table:
-    """The growth of a process that stores and dispatches so many events."""
+    """Measure the growth of a process that stores and dispatches ``number`` events."""
     process = psutil.Process(os.getpid())
     through(WARM_UP)
     before = process.memory_info().rss
@@ -29,7 +29,7 @@ def measure(deployment: Deployment, *, number: int) -> Table:
 
 
 def through(number: int) -> None:
-    """Store and dispatch so many."""
+    """Store and dispatch ``number`` events."""
     to = registration()
     bodies = events.unique()
     for start in range(0, number, PORTION):

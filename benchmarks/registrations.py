@@ -1,4 +1,4 @@
-"""The registration that is posted to."""
+"""The registration that receives the deliveries."""
 
 from django_bi_integration.models import WebhookRegistration
 from django_bi_integration.vendors import BIG_INTERVIEW
@@ -7,7 +7,7 @@ KEY = "935d85189822bf96c28c4fa79d3d8f31"
 
 
 def registration() -> WebhookRegistration:
-    """Big Interview's, with that key; the same one each time."""
+    """Return the registration of Big Interview with the key of the benchmarks."""
     found = WebhookRegistration.objects.filter(name="Benchmark").first()
     if found is None:
         found = WebhookRegistration(name="Benchmark", vendor=BIG_INTERVIEW.slug)

@@ -1,4 +1,4 @@
-"""Tables, and what they were measured on."""
+"""Tables of figures, and the machine that they were measured on."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def add(self, *cells: str) -> None:
-        """One more row."""
+        """Add a row."""
         self.rows.append(list(cells))
 
     def __str__(self) -> str:
@@ -37,18 +37,20 @@ class Table:
 
 
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> str:
-    """The median of the rounds' ratios, each round compared with itself, and between which two of them the true median
-    is with a confidence of 95 %, whatever their distribution; with less than six rounds, the least and the greatest."""
+    """Return the median of the ratios of each round, and the interval that has the true median with 95 % confidence.
+
+    The interval holds for any distribution. With fewer than six rounds, it is the smallest and the greatest ratio.
+    """
     ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
     rounds = len(ratios)
-    # That k of the rounds or fewer are below the true median is as likely as so few heads of as many tossed coins.
+    # That k rounds or fewer are below the true median is as likely as k heads or fewer of as many tossed coins.
     ways = accumulate(comb(rounds, heads) for heads in range(rounds // 2))
     k = max(sum(2 * so_few <= 0.05 * 2**rounds for so_few in ways) - 1, 0)
     return f"{median(ratios):.2f} ({ratios[k]:.2f}–{ratios[-1 - k]:.2f})"
 
 
 def machine(*servers: str) -> str:
-    """The versions and the machine that figures were measured on."""
+    """Return the machine and the versions that figures were measured with."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     python = f"Python {platform.python_version()}"
     return f"{os.cpu_count()} cores, {platform.machine()}; {', '.join([python, packages, *servers])}"

@@ -1,4 +1,4 @@
-"""Settings of the benchmarked project: as ``startproject`` makes them, with PostgreSQL and Redis, for all alike."""
+"""Settings of the benchmarked project: those of ``startproject`` with PostgreSQL and Redis, for all receivers."""
 
 import os
 
@@ -6,7 +6,7 @@ import dj_database_url
 
 from django_bi_integration.schedule import beat_schedule
 
-SECRET_KEY = "benchmarks alone " * 3
+SECRET_KEY = "only for benchmarks " * 3
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "benchmarks.urls"

@@ -1,4 +1,4 @@
-"""A snapshot that is held open: how long events wait from receipt to effect while no dead row can be removed."""
+"""A snapshot held open: how long events wait from receipt to effect while no dead row can be removed."""
 
 import time
 from datetime import datetime, timedelta
@@ -15,14 +15,16 @@ from django_bi_integration.models import ReceivedEvent
 from tests.helpers.snapshot import snapshot
 from tests.helpers.waiting import wait_until
 
-#: Events a second, as many as no institution receives.
+#: Events a second, more than any institution receives.
 RATE = 150
 MINUTE = timedelta(minutes=1)
 
 
 def measure(deployment: Deployment, *, minutes: float) -> Table:
-    """One clean minute, then ``minutes`` with the snapshot, at a constant rate of deliveries; less than one is one
-    shorter period of each."""
+    """Measure one minute without the snapshot, then ``minutes`` with it, at a constant rate of deliveries.
+
+    With less than one minute, measure one period of that length each.
+    """
     dispatch.clear()
     period = min(MINUTE, timedelta(minutes=minutes))
     with deployment.web("benchmarks.wsgi") as served, deployment.worker(processes=2), deployment.beat():
@@ -51,7 +53,7 @@ def measure(deployment: Deployment, *, minutes: float) -> Table:
 
 
 def deliver(url: str, *, seconds: float) -> None:
-    """Deliver events at the rate, tenth of a second by tenth of a second; one that falls behind catches up."""
+    """Deliver events at the rate, every tenth of a second. After a delay, catch up."""
     bodies, started, sent = events.unique(), time.monotonic(), 0
     while (passed := time.monotonic() - started) < seconds:
         due = int(passed * RATE) - sent
@@ -62,7 +64,7 @@ def deliver(url: str, *, seconds: float) -> None:
 
 
 def waits(start: datetime, period: timedelta) -> list[float]:
-    """Milliseconds from receipt to effect of the events received in the period from ``start`` on, in order."""
+    """Return the milliseconds from receipt to effect of the events received in the period from ``start`` on, sorted."""
     received = ReceivedEvent.objects.filter(received_at__gte=start, received_at__lt=start + period)
     times = received.values_list("received_at", "dispatched_at")
     return sorted((dispatched - at).total_seconds() * 1000 for at, dispatched in times if dispatched)

@@ -1,4 +1,4 @@
-"""Every Django receiver, in one process."""
+"""The WSGI application with every Django receiver."""
 
 from django.core.wsgi import get_wsgi_application
 

@@ -53,7 +53,7 @@ BI_INTEGRATION = {
     # Without a proxy in this list, the client's address is that of the connection and forwarding headers are ignored.
     "TRUSTED_PROXIES": env_list("BI_TRUSTED_PROXIES"),
     "BASE_URL": os.environ.get("BI_BASE_URL", "https://{org}.biginterview.com"),
-    # Students are known at Big Interview by an id of their own. The default is the user's primary key.
+    # Students have a separate id at Big Interview. The default is the user's primary key.
     "PARTNER_ID": "example_project.portal.students.partner_id",
     "PARTNER_USER": "example_project.portal.students.partner_user",
 }

@@ -1,4 +1,4 @@
-"""Send many events at once, each with its own retries, and log every attempt."""
+"""Send many events at once, each with separate retries, and log every attempt."""
 
 import heapq
 import threading

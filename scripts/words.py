@@ -15,7 +15,7 @@ WORDS = {
     r"anew": "again",
     r"lest": "so that … not",
     r"shall": "should, must",
-    r"tells?|told|telling": "report, identify, send, say",
+    r"(?:tells?|told|telling)(?! me| you)": "report, identify, send, say",
     r"alone(?<!claimed alone)(?<!dispatched alone)": "only",
     r"(?<!there )(?-i:is none|are none)|there is no \w+ that": "is not a valid X, no X",
     r"to be had": "available",
@@ -27,7 +27,7 @@ WORDS = {
     r"refus(?:e|es|ed|al|als|ing)": "reject, rejection",
     r"pro(?:ve|ves|ved|ving|of|ofs)(?! of concept)": "credential, authenticate, show",
     r"wake-ups?": "notification (of a worker)",
-    r"settle[sd]?|settling|stints?|arrivals?": "complete, time budget, incoming event",
+    r"settle[sd]?|settling|stints?": "complete, time budget",
     r"takes? in": "applies, supersedes",
     r"deaths?|knock(?:s|ed)?": "crash, probe",
     r"former key|peer's way": "previous key, forwarding chain",
@@ -52,9 +52,9 @@ def tracked_files() -> Iterator[Path]:
 
 
 def problems(path: Path) -> Iterator[str]:
-    """Describe the words to avoid in a file."""
+    """Describe the words to avoid in a file, except for those in code between backticks."""
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        for match in PATTERN.finditer(line):
+        for match in PATTERN.finditer(re.sub(r"`[^`]*`", "`", line)):
             instead = list(WORDS.values())[(match.lastindex or 1) - 1]
             yield f"{path}:{number}: “{match[0]}”, write: {instead}"
 

@@ -1,4 +1,4 @@
-"""Subscribe the receiver that is measured."""
+"""Connect the receiver that is measured."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ class PeersConfig(AppConfig):
     name = "benchmarks.peers"
 
     def ready(self) -> None:
-        """What Celery's task does for the peers, a receiver does for this package."""
+        """Connect a receiver that does what the other receivers' Celery task does."""
         from benchmarks.peers.models import Effect
         from django_bi_integration.signals import interview_created
 

@@ -1,4 +1,4 @@
-"""The limit: no framework, one ``INSERT … ON CONFLICT DO NOTHING``, each its own commit."""
+"""The upper limit: no framework, and one ``INSERT … ON CONFLICT DO NOTHING`` with one commit for each delivery."""
 
 import json
 import os

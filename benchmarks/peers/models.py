@@ -1,4 +1,4 @@
-"""What a hand-written receiver stores."""
+"""The models of a hand-written receiver."""
 
 import uuid
 
@@ -29,7 +29,7 @@ class Event(models.Model):
 
 
 class Effect(models.Model):
-    """What a receiver of an event does to its host's database: one insert."""
+    """The effect of an event in the host's database: one insert."""
 
     event_id = models.CharField(max_length=255)
     title = models.CharField(max_length=255)

@@ -1,4 +1,4 @@
-"""dj-stripe's endpoint, where it is installed: a receiver in wide use, for another vendor's events.
+"""dj-stripe's endpoint, if it is installed: a widely used receiver of another vendor's events.
 
 It verifies the signature and stores the request, and nothing more: as it does where its project has a callback that
 leaves the rest to a task.
@@ -16,7 +16,7 @@ from benchmarks import events
 
 IS_INSTALLED = importlib.util.find_spec("djstripe") is not None
 SECRET = "whsec_" + "benchmark"
-#: What leads the settings to it; nothing else is slowed by it.
+#: The environment variable that adds it to the settings, so that it slows no other receiver.
 ENVIRONMENT = {"BENCHMARK_DJSTRIPE": "1"}
 MAKE_ENDPOINT = f"""
 from djstripe.models import WebhookEndpoint
@@ -32,7 +32,7 @@ def store_only(trigger: Any, api_key: str) -> None:
 
 
 def bodies() -> Iterator[bytes]:
-    """Events of the same size as the others."""
+    """Yield events of the same size as the others."""
     for body in events.unique():
         webhook = json.loads(body)["webhook"]
         event = {"id": f"evt_{webhook['id']}", "object": "event", "type": "x", "livemode": False, "data": webhook}
@@ -41,7 +41,7 @@ def bodies() -> Iterator[bytes]:
 
 
 def signature(body: bytes) -> str:
-    """The header that proves that Stripe sent the body."""
+    """Return the header with the signature of the body."""
     moment = int(time.time())
     digest = hmac.new(SECRET.encode(), b"%d.%s" % (moment, body), hashlib.sha256).hexdigest()
     return f"Stripe-Signature: t={moment},v1={digest}\r\n"

@@ -1,4 +1,4 @@
-"""One Celery task for each event, and the receiver's work, alike for all."""
+"""One Celery task for each event, and the receiver's work, which is the same for all."""
 
 from celery import shared_task
 from django.db import transaction
@@ -9,7 +9,7 @@ from benchmarks.peers.models import Effect, Event
 
 @shared_task(acks_late=True, ignore_result=True)
 def process(pk: int) -> None:
-    """Do what the event is for, once, and remember that it is done."""
+    """Process the event once, and store that it is done."""
     with transaction.atomic():
         event = Event.objects.select_for_update().get(pk=pk)
         if event.processed_at:

@@ -26,7 +26,7 @@ from benchmarks.peers.tasks import process
 @csrf_exempt
 @require_POST
 def function_view(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """Key from a row, ``get_or_create``, ``on_commit`` and ``.delay()``."""
+    """Compare the key of a row, ``get_or_create``, ``on_commit`` and ``.delay()``."""
     registration = get_object_or_404(Registration, pk=pk, is_active=True)
     if not constant_time_compare(request.headers.get("Authorization", ""), registration.key):
         return HttpResponseForbidden()
@@ -45,10 +45,10 @@ def function_view(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 class KeyAuthentication(BaseAuthentication):
-    """The key of the registration in the URL."""
+    """Authenticate by the key of the registration in the URL."""
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, Registration]:
-        """Nobody's user, and the registration."""
+        """Return no user and the registration."""
         pk = request.parser_context["kwargs"]["pk"]
         registration = get_object_or_404(Registration, pk=pk, is_active=True)
         if not constant_time_compare(request.headers.get("Authorization", ""), registration.key):
@@ -57,7 +57,7 @@ class KeyAuthentication(BaseAuthentication):
 
 
 class WebhookSerializer(Serializer):
-    """What every event has."""
+    """The fields that every event has."""
 
     id = CharField(max_length=255)
     event_name = CharField(max_length=100)
@@ -70,13 +70,13 @@ class DeliverySerializer(Serializer):
 
 
 class DRFView(APIView):
-    """The same as a view of Django REST framework, with an authentication and serializers, as its tutorial has it."""
+    """The same as a view of Django REST framework, with an authentication class and serializers, as in its tutorial."""
 
     authentication_classes = (KeyAuthentication,)
     permission_classes = (AllowAny,)
 
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        """Store the event and ask for a task."""
+        """Store the event and send a task."""
         serializer = DeliverySerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         webhook = serializer.validated_data["webhook"]
@@ -93,7 +93,7 @@ class DRFView(APIView):
 
 @csrf_exempt
 def plain_view(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """One insert, and neither a proof nor a repeat recognised: the limit with Django."""
+    """Insert a row without authentication and without recognising duplicates: the upper limit with Django."""
     webhook = json.loads(request.body)["webhook"]
     Event.objects.create(registration_id=pk, event_id=webhook["id"], event_type=webhook["event_name"], payload=webhook)
     return HttpResponse()

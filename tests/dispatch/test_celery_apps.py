@@ -1,4 +1,4 @@
-"""Which Celery app notifies workers if a process has several; each test runs a process of its own."""
+"""Which Celery app notifies workers if a process has several. Each test starts a separate process."""
 
 import json
 import os

@@ -167,7 +167,7 @@ def test_a_released_event_is_as_it_was_before_the_claim():
 
 
 def test_rows_that_are_deleted_while_claimed_stop_no_other_event():
-    """An event with its object's state, an event alone, a state alone, and a registration with all that it had."""
+    """Delete an event with its object's state, only an event, only a state, and a registration with all its rows."""
     to, gone = big_interview(), big_interview()
     for number in "1234":
         deliver(to, interview_event(number, interview=number))

@@ -104,7 +104,7 @@ def set_rollback(event, **arguments):
     ],
 )  # fmt: skip
 def test_a_receiver_that_breaks_its_transaction_does_not_undo_the_others(harm):
-    """Invariant 5 and 6: the others' effects are committed once, and the harm is told on the one that did it."""
+    """Invariants 5 and 6: the others' effects are committed once, and only the faulty receiver has the error."""
     deliver(big_interview(), interview_event("1"))
     with (
         subscribed(event_received, effect_of("before"), dispatch_uid="before"),
@@ -171,7 +171,7 @@ class SoftTimeLimit(Exception):
 
 
 def test_an_async_receiver_that_is_interrupted_is_cancelled():
-    """It would go on in a thread of its own, whatever became of its event."""
+    """It would continue in a separate thread, whatever happened to its event."""
     woke, started = [], threading.Event()
 
     async def hang(**arguments):

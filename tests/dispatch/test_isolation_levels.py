@@ -45,7 +45,7 @@ def later(seconds):
 
 
 def in_another_transaction(call):
-    """Run the call on a connection of its own, and commit it."""
+    """Run the call on a separate connection, and commit it."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(together, call).result(30)
 
@@ -89,7 +89,7 @@ def nothing(**arguments):
 
 @pytest.mark.parametrize("was_unfinished", [False, True], ids=["together", "one by one"])
 def test_a_conflict_at_any_statement_counts_as_nothing(was_unfinished):
-    """No attempt, no failure, no worker's death; the effect happens once."""
+    """It is no attempt, no failure and no crash, and the effect happens once."""
     to = big_interview()
     for number in range(1, MOST):
         for model in (ReceivedEvent, ObjectState, Effect):

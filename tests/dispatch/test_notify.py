@@ -1,4 +1,4 @@
-"""Wake-ups: published from a thread that holds up nobody, and worth nothing when they are lost."""
+"""Notifications: published from a thread, so that no request waits, and harmless if they are lost."""
 
 import logging
 import socket
@@ -37,9 +37,9 @@ def test_a_delivery_wakes_the_worker(celery_worker_thread):
 
 
 def test_a_repeat_wakes_the_worker_too(celery_worker_thread):
-    """The first delivery's wake-up may have been lost."""
+    """The first delivery's notification may have been lost."""
     to = big_interview()
-    with transaction.atomic():  # as if its process had died between the commit and the wake-up
+    with transaction.atomic():  # as if its process had died between the commit and the notification
         deliver(to)
         transaction.get_connection().run_on_commit.clear()
     assert stored().status == "pending"
@@ -58,7 +58,7 @@ def test_the_sweep_finds_what_no_notify_worker_reached(celery_worker_thread, mon
 
 
 def test_a_sweep_outlives_any_difference_between_two_clocks():
-    """Beat sets the limit by its own clock; a worker compares it with another."""
+    """Beat sets the limit by its clock; a worker compares it with another clock."""
     for seconds in (1, 10, 7200):
         (entry,) = beat_schedule(seconds=seconds).values()
         assert entry["options"]["expires"] >= max(3600, seconds)
@@ -226,7 +226,7 @@ def test_a_broker_that_is_away_is_asked_less_and_less():
     """Each attempt takes time from the deliveries that the process answers meanwhile."""
     own = Notifier()
     own.INTERVAL, own.LONGEST_INTERVAL = 0.01, 0.08
-    own.use(Celery("away", broker="memory://localhost/", set_as_current=False))
+    own.use(Celery("unavailable", broker="memory://localhost/", set_as_current=False))
     attempts = []
 
     def reject(*arguments, **options):

@@ -52,7 +52,7 @@ def receive_and_dispatch(to, numbers):
     return read
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="PostgreSQL alone counts what it reads of an index")
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="only PostgreSQL counts what it reads of an index")
 def test_claims_do_not_walk_over_what_was_dispatched_long_ago(restart):
     """Only a full look does, which a process takes now and then."""
     to = big_interview()

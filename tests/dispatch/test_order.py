@@ -48,7 +48,7 @@ def test_events_of_one_interview_are_dispatched_in_the_vendors_order():
 
 @pytest.mark.parametrize("arrival", ["12", "21"])
 def test_an_event_that_a_worker_left_unfinished_keeps_its_place(arrival):
-    """Invariant 7: the worker that died had both, or the older one alone; the newer one waits for it."""
+    """Invariant 7: the crashed worker had claimed both events, or only the older one; the newer one waits for it."""
     to = big_interview()
     made = {number: interview_event(number, at=f"2020-01-0{number}T00:00:00.000Z") for number in "12"}
     deliver(to, made[arrival[0]])
@@ -99,7 +99,7 @@ def test_a_retry_does_not_revert_the_state(same_receivers_again):
 
 
 def test_no_event_waits_for_ever():
-    """A deletion, which comes last of its own object, waits for no other; what is given back keeps its place."""
+    """A deletion comes last of its object, but waits for no other object. A released event keeps its place."""
     to = big_interview()
     deliver(to, interview_event("gone", "interview.deleted", interview="1"))
     for number in range(2, 5):

@@ -44,7 +44,7 @@ print(json.dumps({
 
 
 class Host:
-    """The example project on a database and a queue of its own, without a web server."""
+    """The example project on a separate database and queue, without a web server."""
 
     def __init__(self, environment, folder):
         self.environment, self.folder = environment, folder

@@ -1,4 +1,4 @@
-"""Workers as programs of their own on Redis and RabbitMQ: their clocks, their queues, and whose they are."""
+"""Workers in separate processes on Redis and RabbitMQ: their clocks, their queues and their projects."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def remove_queue(url, queue):
 
 
 def examined(site, subject, about, **variables):
-    """What bi_doctor says of the subject where that is about something."""
+    """Return what bi_doctor reports about the subject, if it contains a text."""
     done = site.manage("bi_doctor", "--json", **variables)
     found = json.loads(done.stdout)["findings"]
     return [finding for finding in found if finding["subject"] == subject and about in finding["message"]]

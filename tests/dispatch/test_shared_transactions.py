@@ -115,7 +115,7 @@ def test_a_failure_in_a_shared_transaction_affects_no_other_event(batches):
 
 
 def test_a_receiver_that_continues_after_a_failed_query_makes_no_other_run_again(batches):
-    """Its savepoint alone is rolled back, and the batch goes on."""
+    """Only its savepoint is rolled back, and the transaction continues."""
     calls = []
 
     def good(event, **arguments):

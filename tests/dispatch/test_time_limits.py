@@ -69,7 +69,7 @@ def slow_and_other(clock, *, seconds, error=None):
 
 
 def test_a_slow_event_ends_its_transaction(batches, clock, monkeypatch):
-    """What it wrote is committed with what was written before, and the others have a commit of their own."""
+    """Its effects are committed with those before it, and the others are committed separately."""
     monkeypatch.setattr(run, "COMMIT_AFTER", 10)  # on a machine of any speed
     to = big_interview()
     dispatched = []

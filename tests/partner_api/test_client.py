@@ -311,7 +311,7 @@ def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch):
 
 
 def test_the_transport_is_an_argument(refresh):
-    """Tests of host projects pass their own."""
+    """Tests of host projects pass another one."""
 
     class Counting(HTTPAdapter):
         calls = 0

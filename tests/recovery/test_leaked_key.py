@@ -104,14 +104,14 @@ class TestConflicts:
         assert "with conflicts" in found[0]["remedy"]
 
     def test_a_signal_tells_of_each_after_its_commit(self, preposted):
-        told = []
+        reported = []
 
         def receiver(sender, event, **arguments):
-            told.append((sender, event.vendor_event_id, event.conflicts, connection.in_atomic_block))
+            reported.append((sender, event.vendor_event_id, event.conflicts, connection.in_atomic_block))
 
         with subscribed(signals.event_conflicted, receiver):
             send(preposted, GENUINE, FORGED)
-        assert told == [(ReceivedEvent, "7", 2, False)], "a duplicate is no conflict"
+        assert reported == [(ReceivedEvent, "7", 2, False)], "a duplicate is no conflict"
 
     def test_a_receiver_that_raises_changes_nothing(self, preposted):
         def receiver(**arguments):
@@ -551,7 +551,7 @@ class TestBesideWorkers:
         assert ObjectState.objects.get(object_id="3").data["title"] == "New"
 
     def test_rebuilding_again_and_again_disturbs_no_dispatch(self):
-        """Each receiver runs once for each event, and the states are those that the workers alone would make."""
+        """Each receiver runs once for each event, and the states are those that workers make without the action."""
         to = big_interview()
         calls = []
 

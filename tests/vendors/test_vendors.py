@@ -1,4 +1,4 @@
-"""Reading what the vendors send, as tolerantly as their own documents contradict each other."""
+"""Parsing what the vendors send, although their documents contradict each other."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -241,7 +241,7 @@ documents = st.recursive(
 @pytest.mark.parametrize("vendor", VENDORS.values(), ids=lambda vendor: vendor.slug)
 @given(document=documents)
 def test_any_json_object_can_be_read(vendor, document):
-    """Reading never raises, and tells every text apart from what is not there."""
+    """Parsing never raises, and distinguishes every text from a missing one."""
     vendor.read_data(document)
     reading = vendor.read(document)
     assert isinstance(reading, ParsedEvent)

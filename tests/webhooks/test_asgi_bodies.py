@@ -28,7 +28,7 @@ PIECE = 65_536
 
 
 class Uvicorn:
-    """The example project under uvicorn, its temporary files in a folder of its own."""
+    """The example project under uvicorn, with its temporary files in a separate folder."""
 
     def __init__(self, folder):
         self.files = folder / "files"

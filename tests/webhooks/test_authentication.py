@@ -154,7 +154,7 @@ def test_what_changes_behind_a_process_holds_at_once(change, status, repeated):
     [({"key_digest": "0" * 64}, 401), ({"is_active": False}, 403), ({"allowed_networks": ["192.0.2.0/24"]}, 403)],
 )
 def test_a_revoked_proof_is_rejected_as_such_whatever_the_body_is(change, status, body, rejection_counter):
-    """Nobody is told that a key was right which is not any more."""
+    """No response reveals that a key was valid earlier."""
     to = big_interview()
     assert deliver(to).status_code == 200
     WebhookRegistration.objects.filter(pk=to.pk).update(**change)
@@ -184,7 +184,7 @@ def test_a_change_is_no_error_of_the_databases():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_new_key_costs_no_more_within_its_overlap_and_after(django_assert_num_queries):
-    connection.close()  # one that lasts is told the statement once
+    connection.close()  # a connection that stays open prepares the statement once
     to = big_interview()
     to.set_key("another" * 4, overlap=timedelta(days=1))
     to.save()
@@ -254,7 +254,7 @@ def test_rejections_are_counted_with_their_reason_and_address(rejection_counter)
 
 
 def test_a_rejection_shows_the_hops_as_they_were_seen(settings, rejection_counter):
-    """Also where no address comes of them, so that an administrator can see what TRUSTED_PROXIES should be."""
+    """Even if they result in no address, so that an administrator can see what TRUSTED_PROXIES should be."""
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["192.0.2.99"]}
     deliver_completion(innovative_educators(), REMOTE_ADDR="10.0.0.5", HTTP_X_FORWARDED_FOR=f"{STRANGER}, 192.0.2.1")
     rejection = Rejection.objects.get()

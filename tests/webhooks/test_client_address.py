@@ -63,7 +63,7 @@ CLAIMS = [
 ]
 
 OPEN_INTERNET = [
-    # The peer alone, in any of its forms.
+    # Only the peer, in each of its forms.
     (OPEN, VENDOR, {}, VENDOR),
     (OPEN, VENDOR, xff(STRANGER), VENDOR),
     (OPEN, f"::ffff:{VENDOR}", {}, VENDOR),

@@ -1,4 +1,4 @@
-"""Whatever the host project sets for its own views, a delivery is decided by ours alone."""
+"""Settings of the host project for its views have no effect on a delivery."""
 
 import pytest
 from django.db import connection, connections, transaction
@@ -172,7 +172,7 @@ def test_a_database_that_a_caller_names_is_used(settings, monkeypatch):
 def test_values_may_be_bound_and_statements_prepared_by_the_server(monkeypatch):
     """What docs/performance.md says of PostgreSQL's options."""
     if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL's driver alone has these options")
+        pytest.skip("only PostgreSQL's driver has these options")
     options = {**connection.settings_dict["OPTIONS"], "server_side_binding": True, "prepare_threshold": 1}
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
     connection.close()

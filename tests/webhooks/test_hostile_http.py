@@ -18,7 +18,7 @@ def url(live_stack):
     return live_stack.url + json.loads(made)["path"]
 
 
-#: What the view decides. The server adds nothing of its own.
+#: The statuses that the view responds with.
 DECIDED = [
     # How long the body is.
     (["Transfer-Encoding: chunked"], {"body": CHUNKED}, 411),
@@ -159,7 +159,7 @@ def test_the_path_is_the_given_one_or_unknown(url):
 
 
 def test_a_stranger_is_rejected_before_the_body_arrives(url):
-    """Nothing unauthenticated is read, let alone parsed."""
+    """The body of an unauthenticated request is not read."""
     head = post(url, "Content-Length: 100000", body=b"{", key="wrong")
     assert statuses(exchange(url, head, then_close=False)) == [401]
 

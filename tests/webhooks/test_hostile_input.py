@@ -243,7 +243,7 @@ def test_ids_that_are_no_text_are_events_of_their_own():
     assert list(ReceivedEvent.objects.values_list("deliveries", flat=True)) == [2] * len(NUMBERS)
 
 
-@pytest.mark.skipif("connection.vendor != 'mysql'", reason="MariaDB alone has a character set without emoji")
+@pytest.mark.skipif("connection.vendor != 'mysql'", reason="only MariaDB has a character set without emoji")
 @pytest.mark.django_db(transaction=True)
 def test_an_emoji_in_tables_whose_character_set_lacks_it_is_stored_all_the_same():
     body = body_with(BIG_INTERVIEW, '"\N{GRINNING FACE}"', LEAVES[BIG_INTERVIEW])

@@ -23,7 +23,7 @@ NESTED = {
     "without an end": b'{"a":' + b"[" * DEPTH,
 }
 
-#: What runs in a process of its own, which the parser may kill; it prints what each way in makes of the body.
+#: Runs in a separate process, which the parser may crash, and prints the result of each way to parse the body.
 PROGRAM = f"""
 import sys, threading
 import django
@@ -53,23 +53,23 @@ def partner():
 
 threading.stack_size(2**20)
 ways = {{"webhook": webhook, "launch": launch, "partner": partner}}
-told = []
-thread = threading.Thread(target=lambda: told.append(ways[sys.argv[1]]()))
+output = []
+thread = threading.Thread(target=lambda: output.append(ways[sys.argv[1]]()))
 thread.start()
 thread.join()
-print(told)
+print(output)
 """
 
 
 @pytest.mark.parametrize(
-    ("way", "body", "told"),
+    ("way", "body", "output"),
     [
         *[("webhook", body, "[400]") for body in NESTED],
         ("launch", "lists", "[400]"),
         ("partner", "lists", "['UnexpectedResponse']"),
     ],
 )
-def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, told):
+def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, output):
     """In a thread with 1 MiB of stack, as musl, macOS and many containers have it or less."""
     environment = {
         **os.environ,
@@ -80,7 +80,7 @@ def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, tol
     }
     command = [sys.executable, "-c", PROGRAM, way]
     done = subprocess.run(command, cwd=ROOT, env=environment, input=NESTED[body], capture_output=True)
-    assert (done.returncode, done.stdout.decode().strip()) == (0, told), done.stderr.decode()[-2000:]
+    assert (done.returncode, done.stdout.decode().strip()) == (0, output), done.stderr.decode()[-2000:]
 
 
 def nested(depth, opening=b"[", closing=b"]"):

@@ -1,6 +1,6 @@
 """The client's address through real nginx in front of real gunicorn, one and two deep.
 
-Loopback has many addresses: the vendor, a stranger and each proxy have their own.
+Loopback has many addresses: the vendor, a stranger and each proxy have different ones.
 """
 
 import json
@@ -157,7 +157,7 @@ def test_who_comes_past_the_proxies_is_rejected_even_from_the_vendors_address(si
 
 @pytest.mark.parametrize("way", ["one, with neither line", "two, the edge with neither line"])
 def test_an_outermost_proxy_with_neither_line_lets_its_clients_choose_their_address(site, way):
-    """The documentation warns of it: what the proxy passes on untouched looks like its own word."""
+    """The documentation warns of it: a header that the proxy passes on unchanged looks like the proxy's."""
     assert post(site, way, VENDOR) == 403
     assert post(site, way, STRANGER, ("X-Forwarded-For", VENDOR)) == 200
 
@@ -173,7 +173,7 @@ def test_a_socket_that_is_not_trusted_rejects_everybody(site):
 
 
 def test_nginx_gives_a_chunked_body_its_length(site):
-    """It waits for the whole body, unless it is told not to: gunicorn cannot show one that has no length."""
+    """By default it waits for the whole body, because gunicorn cannot show a body without a length."""
     body = COMPLETED + b" " * 200_000  # more than nginx reads at once
     assert post(site, "one", VENDOR, body=body, chunked=True) == 200
     assert post(site, "one, unbuffered", VENDOR, body=body) == 200

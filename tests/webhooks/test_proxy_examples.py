@@ -74,7 +74,7 @@ TRIED = [(title, hops) for title, chains in CHAINS.items() for hops in chains]
 @pytest.mark.django_db
 @pytest.mark.parametrize(("example", "hops"), TRIED, indirect=["example"])
 def test_the_vendor_gets_in_and_a_forged_header_does_not(example, hops):
-    """The last proxy's claim is its own; whatever the client wrote stands further left."""
+    """The last entry is the proxy's; entries that the client wrote are further left."""
     assert status(hops, VENDOR_ADDRESS) == 200
     assert status(hops, STRANGER, VENDOR_ADDRESS) == 200
     assert status(hops, STRANGER) == 403

@@ -140,7 +140,7 @@ def test_another_method_is_a_405(client, method):
 @pytest.mark.parametrize("others", [0, 30])
 def test_a_delivery_costs_one_statement(django_assert_num_queries, others):
     """Invariant 11: its row; and the registration, for a process's first delivery to it, and but on PostgreSQL."""
-    connection.close()  # one that lasts is told the statement once
+    connection.close()  # a connection that stays open prepares the statement once
     for number in range(others):
         deliver(registration(), interview_event(str(number)))
     to = big_interview()

@@ -41,7 +41,7 @@ print(json.dumps(paths))
 
 @dataclass
 class Site:
-    """The project on a database of its own."""
+    """The project on a separate database."""
 
     environment: dict[str, str]
     database: str

@@ -101,7 +101,7 @@ def _stop_on_signals() -> threading.Event:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         # Stopping takes a second or two, which a second Ctrl-C must not interrupt. Shortly before it exits, Python
-        # removes its own handlers, but it keeps ignoring a signal that is ignored.
+        # removes its handlers, but it keeps ignoring a signal that is ignored.
         _handle_signals(signal.SIG_IGN)
         stop.set()
 
