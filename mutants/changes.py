@@ -35,7 +35,7 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What identifies the mutant in tests/mutants.toml."""
+        """What identifies the mutant in mutants/unnoticed.toml."""
         return self.path, self.function, self.original, self.mutated
 
 
@@ -76,7 +76,9 @@ class Module:
     def mutant(self, node: cst.CSTNode, source: str) -> Mutant:
         """Return the mutant in whose source the node is changed."""
         changes = [*difflib.ndiff(self.code.splitlines(), source.splitlines())]
-        original, mutated = (" ".join(line[2:].strip() for line in changes if line[:2] == sign) for sign in ("- ", "+ "))
+        original, mutated = (
+            " ".join(line[2:].strip() for line in changes if line[:2] == sign) for sign in ("- ", "+ ")
+        )
         names = [above.name.value for above in self._above(node) if isinstance(above, cst.FunctionDef | cst.ClassDef)]
         return Mutant(self.path, ".".join(reversed(names)), original, mutated, self._lines(node), source)
 
@@ -146,7 +148,7 @@ def more_replacements(node: cst.CSTNode) -> Iterable[cst.CSTNode]:
         case cst.If() | cst.CompIf():
             yield node.with_changes(
                 test=cst.UnaryOperation(cst.Not(), parenthesized(node.test)),
-                **({"whitespace_before_test": cst.SimpleWhitespace(" ")}),
+                whitespace_before_test=cst.SimpleWhitespace(" "),
             )
         case cst.ExceptHandler(type=cst.BaseExpression()):
             yield node.with_changes(type=cst.Name("GeneratorExit"))

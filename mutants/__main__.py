@@ -1,0 +1,170 @@
+"""Change the code in small ways and see whether a test fails: `make mutants ARGS="sso --sample 300 --seed 14"`.
+
+Each mutant is a copy of the checkout with one change. It runs the tests that reach the changed lines, the fastest
+first. A mutant that no test notices means that a test is missing, or that nothing needs the code. If the change makes
+no difference, it is listed with the reason in mutants/unnoticed.toml. TEST_DATABASE_URL chooses the database.
+"""
+
+import argparse
+import functools
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from mutants.changes import Mutant, sample
+from mutants.copies import PACKAGE, ROOT, Chosen, Copy, Observer, Reached
+
+FOLDERS = ["webhooks", "dispatch", "sso"]
+TESTS = [
+    f"tests/{name}"
+    for name in ("webhooks", "dispatch", "sso", "invariants", "vendors", "recovery", "operations", "partner_api")
+]
+KNOWN = ROOT / "mutants/unnoticed.toml"
+STATE = ROOT / ".mutants"
+#: Loaded once, before the processes of the mutants are forked. None of them reads Django's settings.
+PRELOADED = [
+    "celery.app.base", "celery.apps.worker", "cryptography.fernet", "django.contrib.admin.helpers", "django.db.models",
+    "django.forms", "django.test.client", "hypothesis", "kombu.transport.memory", "playwright.sync_api", "psycopg",
+    "redis", "requests", "sqlparse",
+]  # fmt: skip
+#: Tests that run first, in a process of their own: they kill most mutants, and few modules of tests are loaded.
+FIRST = 30
+#: A mutant that takes so many times longer than its tests and their start, and some seconds, is killed.
+TOO_SLOW, START, SECONDS = 4, 3, 10
+NO_TESTS = 5
+#: What identifies a mutant in the list of those that make no difference.
+KEY = ("module", "function", "original", "mutated")
+
+
+@dataclass
+class Result:
+    """What became of a mutant."""
+
+    mutant: Mutant
+    outcome: str
+    killer: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        function = f"{self.mutant.path} {self.mutant.function}"
+        return f"{self.outcome} in {function}\n  - {self.mutant.original}\n  + {self.mutant.mutated}"
+
+
+@functools.cache
+def own_copy() -> Copy:
+    """Return this process's copy of the checkout."""
+    return Copy(Path(tempfile.mkdtemp()))
+
+
+def try_out(mutant: Mutant, tests: dict[str, float]) -> Result:
+    """Run the tests on the mutant; ``tests`` has the seconds that each takes on the code as it is."""
+    begun = time.monotonic()
+    copy = own_copy()
+    module, killer = copy.folder / mutant.path, copy.folder / "killer"
+    original = module.read_text()
+    module.write_text(mutant.source)
+    killer.unlink(missing_ok=True)
+    outcome = "survived"
+    try:
+        for names in ([*tests][:FIRST], [*tests][FIRST:]):
+            files = sorted({name.partition("::")[0] for name in names})
+            limit = TOO_SLOW * (START + sum(tests[name] for name in names)) + SECONDS
+            if files and (code := copy.pytest(["-x", *files], functools.partial(Chosen, names), limit)) != 0:
+                outcome = {None: "timeout", NO_TESTS: "survived"}.get(code, "killed")
+                break
+    finally:
+        module.write_text(original)
+    return Result(mutant, outcome, killer.read_text() if killer.exists() else "", time.monotonic() - begun)
+
+
+def observed(tests: list[str]) -> Reached:
+    """Run the tests once as they are, or return what was seen when they ran before."""
+    STATE.mkdir(exist_ok=True)
+    sources = [path for name in ("tests", PACKAGE) for path in sorted((ROOT / name).rglob("*.py"))]
+    what = "\n".join([*tests, *map(Path.read_text, sources), os.environ.get("TEST_DATABASE_URL", "")])
+    store = STATE / f"reached-{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
+    if not store.exists():
+        print("Running the tests once, to see which lines each of them runs.", flush=True)
+        copy = Copy(Path(tempfile.mkdtemp()))
+        copy.pytest(tests, lambda: Observer(Reached()))
+        shutil.copy(copy.folder / "reached.json", store)
+    return Reached(**json.loads(store.read_text()))
+
+
+def main() -> int:
+    """Try the mutants of each folder, and print which survived."""
+    options = parse_arguments()
+    for name in PRELOADED:
+        importlib.import_module(name)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of one second may have the same size
+    sys.dont_write_bytecode = True
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        tempfile.tempdir = folder
+        reached = observed(options.tests)
+        print(f"{len(reached.seconds)} tests pass and are used.", flush=True)
+        with ProcessPoolExecutor(options.jobs, get_context("fork")) as pool:
+            return max([run(name, options, reached, pool) for name in options.folders])
+
+
+def run(name: str, options: argparse.Namespace, reached: Reached, pool: ProcessPoolExecutor) -> int:
+    """Try the mutants of one folder; return 1 if one survives."""
+    begun = time.monotonic()
+    known = {tuple(entry[part] for part in KEY): entry for entry in tomllib.loads(KNOWN.read_text())["mutant"]}
+    on = os.environ.get("TEST_DATABASE_URL", "sqlite").partition(":")[0]
+    last = STATE / f"survivors-{name}.json"
+    again = {tuple(key) for key in json.loads(last.read_text())} if options.again else set()
+    outcomes: Counter[str] = Counter()
+    pending, results = [], []
+    for mutant in itertools.islice(sample(ROOT / PACKAGE / name, ROOT, options.seed), options.sample):
+        entry = known.get(mutant.key)
+        if again and mutant.key not in again:
+            continue
+        if entry and on not in entry.get("noticed_on", []):
+            outcomes["needs another database" if entry.get("noticed_on") else "equivalent"] += 1
+            continue
+        pending.append(pool.submit(try_out, mutant, reached.by(mutant)))
+    for future in as_completed(pending):
+        result = future.result()
+        results.append(result)
+        outcomes[result.outcome] += 1
+        if options.verbose or result.outcome == "survived":
+            print(f"{result}\n  {result.killer} ({result.seconds:.1f} s)", flush=True)
+    survivors = [result.mutant.key for result in results if result.outcome == "survived"]
+    last.write_text(json.dumps(survivors))
+    dead = outcomes["killed"] + outcomes["timeout"]
+    score = 100 * dead / max(1, sum(outcomes.values()))
+    print(f"{name}: {outcomes.total()} mutants (seed {options.seed}), score {score:.1f} %:", end=" ")
+    print(", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())), end="")
+    print(f"; {time.monotonic() - begun:.0f} s", flush=True)
+    return int(bool(survivors))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help=f"of {', '.join(FOLDERS)}; all by default")
+    parser.add_argument("--sample", type=int, metavar="N", help="only so many mutants of each folder")
+    parser.add_argument("--seed", type=int, default=14, help="chooses them (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N")
+    parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="instead of all that reach the code")
+    parser.add_argument("--again", action="store_true", help="only those that survived the last time")
+    parser.add_argument("--verbose", action="store_true", help="print which test killed each mutant")
+    options = parser.parse_args()
+    options.folders = options.folders or FOLDERS
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Copies of the checkout in which pytest runs, and what it reports."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import coverage
+import pytest
+
+from mutants.changes import Mutant
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "django_bi_integration"
+MARKS = "not slow and not packaging and not stack and not browser"
+
+
+@dataclass
+class Reached:
+    """Which tests run which lines of which modules, and their seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    def by(self, mutant: Mutant) -> dict[str, float]:
+        """Return the tests that run the changed lines, or any of the module's if none does, the fastest first."""
+        lines = self.lines.get(mutant.path, {})
+        tests = {test for line in mutant.lines or () for test in lines.get(str(line), ())}
+        tests = tests or {test for some in lines.values() for test in some}
+        return dict(
+            sorted(((test, self.seconds[test]) for test in tests & self.seconds.keys()), key=lambda one: one[::-1])
+        )
+
+
+class Observer:
+    """A plug-in of pytest that fills in ``Reached``, with the tests that pass."""
+
+    def __init__(self, reached: Reached) -> None:
+        self.reached = reached
+        self.failed: set[str] = set()
+        self.coverage = coverage.Coverage(data_file=None, config_file=False, include=[f"*/{PACKAGE}/*"])
+        self.coverage.set_option("run:core", "ctrace")  # the other core knows no contexts
+        self.coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Note whose lines run now."""
+        self.coverage.switch_context(item.nodeid)
+        result = yield
+        self.coverage.switch_context("")
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up the seconds of a test that passes."""
+        if report.passed:
+            self.reached.seconds[report.nodeid] = self.reached.seconds.get(report.nodeid, 0) + report.duration
+        else:
+            self.failed.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        """Write down what was seen."""
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        for path in data.measured_files():
+            self.reached.lines[str(Path(path).relative_to(Path.cwd()))] = {
+                str(line): [test for test in tests if test] for line, tests in data.contexts_by_lineno(path).items()
+            }
+        for test in self.failed:
+            self.reached.seconds.pop(test, None)
+        Path("reached.json").write_text(json.dumps(vars(self.reached)))
+
+
+class Chosen:
+    """A plug-in of pytest that runs the chosen tests only, in their order, and notes the first that fails."""
+
+    def __init__(self, tests: list[str]) -> None:
+        self.place = {test: place for place, test in enumerate(tests)}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep and sort."""
+        items[:] = sorted(
+            (one for one in items if one.nodeid in self.place), key=lambda one: self.place.get(one.nodeid, 0)
+        )
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write the first failure down."""
+        if report.failed and not Path("killer").exists():
+            Path("killer").write_text(report.nodeid)
+
+
+class Copy:
+    """A copy of the checkout, in which one process of pytest runs at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "checkout"
+        self.temporary = folder / "tmp"
+        git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        for name in subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+            if (ROOT / name).is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.folder / name)
+
+    def pytest(self, arguments: list[str], plugin: Callable[[], object], limit: float | None = None) -> int | None:
+        """Return pytest's exit code in this copy; None if it took longer than the limit."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir(parents=True)
+        begun = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            self._run_pytest(arguments, plugin)
+        try:
+            while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+                if limit and time.monotonic() - begun > limit:
+                    return None
+                time.sleep(0.02)
+            return os.waitstatus_to_exitcode(ended[1])
+        finally:
+            self._end_group(child)
+
+    def _run_pytest(self, arguments: list[str], plugin: Callable[[], object]) -> None:
+        code = 1
+        try:
+            os.setsid()
+            os.chdir(self.folder)
+            output = os.open(self.temporary / "output", os.O_CREAT | os.O_WRONLY)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            sys.path[0] = os.environ["PYTHONPATH"] = str(self.folder)
+            os.environ["TMPDIR"] = tempfile.tempdir = str(self.temporary)
+            fixed = ["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", MARKS]
+            code = pytest.main([*fixed, *arguments], plugins=[plugin()])
+        finally:
+            os._exit(code)
+
+    def _end_group(self, child: int) -> None:
+        try:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
