@@ -18,15 +18,16 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 from mutants.changes import Mutant, sample
-from mutants.copies import PACKAGE, ROOT, Chosen, Copy, Observer, Reached
+from mutants.copies import FOLDERS, PACKAGE, ROOT, TIMEOUT, Chosen, Copy, Observer, Reached, limit_of, written
+from mutants.warm import UNSUITABLE, Trial, Warm
 
-FOLDERS = ["webhooks", "dispatch", "sso"]
 TESTS = [
     f"tests/{name}"
     for name in ("webhooks", "dispatch", "sso", "invariants", "vendors", "recovery", "operations", "partner_api")
@@ -41,8 +42,6 @@ PRELOADED = [
 ]  # fmt: skip
 #: Tests that run first, in a process of their own: they kill most mutants, and few modules of tests are loaded.
 FIRST = 30
-#: A mutant that takes so many times longer than its tests and their start, and some seconds, is killed.
-TOO_SLOW, START, SECONDS = 4, 3, 10
 NO_TESTS = 5
 #: What identifies a mutant in the list of those that make no difference.
 KEY = ("module", "function", "original", "mutated")
@@ -54,8 +53,7 @@ class Result:
 
     mutant: Mutant
     outcome: str
-    killer: str = ""
-    seconds: float = 0.0
+    killer: str
 
     def __str__(self) -> str:
         function = f"{self.mutant.path} {self.mutant.function}"
@@ -70,23 +68,34 @@ def own_copy() -> Copy:
 
 def try_out(mutant: Mutant, tests: dict[str, float]) -> Result:
     """Run the tests on the mutant; ``tests`` has the seconds that each takes on the code as it is."""
-    begun = time.monotonic()
     copy = own_copy()
-    module, killer = copy.folder / mutant.path, copy.folder / "killer"
-    original = module.read_text()
-    module.write_text(mutant.source)
+    killer = copy.folder / "killer"
     killer.unlink(missing_ok=True)
-    outcome = "survived"
-    try:
+    with written(mutant, copy.folder):
         for names in ([*tests][:FIRST], [*tests][FIRST:]):
             files = sorted({name.partition("::")[0] for name in names})
-            limit = TOO_SLOW * (START + sum(tests[name] for name in names)) + SECONDS
-            if files and (code := copy.pytest(["-x", *files], functools.partial(Chosen, names), limit)) != 0:
-                outcome = {None: "timeout", NO_TESTS: "survived"}.get(code, "killed")
+            limit = limit_of(tests[name] for name in names)
+            code = copy.pytest(["-x", *files], functools.partial(Chosen, names), limit) if files else 0
+            if code != 0:
                 break
-    finally:
-        module.write_text(original)
-    return Result(mutant, outcome, killer.read_text() if killer.exists() else "", time.monotonic() - begun)
+    return Result(mutant, outcome_of(code), killer.read_text() if killer.exists() else "")
+
+
+def try_out_warm(trials: list[Trial], reached: Reached, files: list[str]) -> list[Result | None]:
+    """Try the mutants in forks of one process; None for those that cannot be tried there."""
+    copy = own_copy()
+    copy.pytest(files, functools.partial(Warm, trials, reached))
+    results: list[Result | None] = [None] * len(trials)
+    for line in (copy.folder / "results.jsonl").read_text().splitlines():
+        number, code, killer = json.loads(line)
+        if code != UNSUITABLE:
+            results[number] = Result(trials[number][0], outcome_of(code), killer)
+    return results
+
+
+def outcome_of(code: int | str) -> str:
+    """Return what pytest's exit code says about a mutant."""
+    return "timeout" if code == TIMEOUT else "survived" if code in (0, NO_TESTS) else "killed"
 
 
 def observed(tests: list[str]) -> Reached:
@@ -108,8 +117,6 @@ def main() -> int:
     options = parse_arguments()
     for name in PRELOADED:
         importlib.import_module(name)
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of one second may have the same size
-    sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tempfile.tempdir = folder
         reached = observed(options.tests)
@@ -126,21 +133,21 @@ def run(name: str, options: argparse.Namespace, reached: Reached, pool: ProcessP
     last = STATE / f"survivors-{name}.json"
     again = {tuple(key) for key in json.loads(last.read_text())} if options.again else set()
     outcomes: Counter[str] = Counter()
-    pending, results = [], []
+    trials: list[Trial] = []
     for mutant in itertools.islice(sample(ROOT / PACKAGE / name, ROOT, options.seed), options.sample):
         entry = known.get(mutant.key)
         if again and mutant.key not in again:
             continue
         if entry and on not in entry.get("noticed_on", []):
             outcomes["needs another database" if entry.get("noticed_on") else "equivalent"] += 1
-            continue
-        pending.append(pool.submit(try_out, mutant, reached.by(mutant)))
-    for future in as_completed(pending):
-        result = future.result()
+        else:
+            trials.append((mutant, reached.by(mutant)))
+    results = []
+    for result in tried_out(trials, reached, options, pool):
         results.append(result)
         outcomes[result.outcome] += 1
         if options.verbose or result.outcome == "survived":
-            print(f"{result}\n  {result.killer} ({result.seconds:.1f} s)", flush=True)
+            print(f"{result}\n  {result.killer}", flush=True)
     survivors = [result.mutant.key for result in results if result.outcome == "survived"]
     last.write_text(json.dumps(survivors))
     dead = outcomes["killed"] + outcomes["timeout"]
@@ -149,6 +156,22 @@ def run(name: str, options: argparse.Namespace, reached: Reached, pool: ProcessP
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())), end="")
     print(f"; {time.monotonic() - begun:.0f} s", flush=True)
     return int(bool(survivors))
+
+
+def tried_out(
+    trials: list[Trial], reached: Reached, options: argparse.Namespace, pool: ProcessPoolExecutor
+) -> Iterator[Result]:
+    """Yield each mutant's result; first of those whose code takes effect in a process that has loaded it already."""
+    on_sqlite = "TEST_DATABASE_URL" not in os.environ
+    warm = [(mutant, tests) for mutant, tests in trials if on_sqlite and tests and reached.only_in_tests(mutant)]
+    parts = [part for start in range(options.jobs) if (part := warm[start :: options.jobs])]
+    done = set()
+    for future in as_completed([pool.submit(try_out_warm, part, reached, options.tests) for part in parts]):
+        for result in filter(None, future.result()):
+            done.add(result.mutant)
+            yield result
+    others = [pool.submit(try_out, mutant, tests) for mutant, tests in trials if mutant not in done]
+    yield from (future.result() for future in as_completed(others))
 
 
 def parse_arguments() -> argparse.Namespace:

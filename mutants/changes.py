@@ -29,6 +29,8 @@ class Mutant:
     function: str
     original: str
     mutated: str
+    #: The function of a module or class that has the change in its body; "" if the change is outside of functions.
+    outermost: str
     #: The lines of the changed statement; None if they run when the module is imported.
     lines: tuple[int, ...] | None
     source: str
@@ -79,8 +81,11 @@ class Module:
         original, mutated = (
             " ".join(line[2:].strip() for line in changes if line[:2] == sign) for sign in ("- ", "+ ")
         )
-        names = [above.name.value for above in self._above(node) if isinstance(above, cst.FunctionDef | cst.ClassDef)]
-        return Mutant(self.path, ".".join(reversed(names)), original, mutated, self._lines(node), source)
+        scopes = [above for above in self._above(node) if isinstance(above, cst.FunctionDef | cst.ClassDef)][::-1]
+        names = [scope.name.value for scope in scopes]
+        depth = next((place for place, scope in enumerate(scopes) if isinstance(scope, cst.FunctionDef)), -1)
+        outermost, function = ".".join(names[: depth + 1]), ".".join(names)
+        return Mutant(self.path, function, original, mutated, outermost, self._lines(node), source)
 
     def _mutable_nodes(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         if isinstance(node, INERT) or self._is_docstring(node) or self._is_for_typing(node):

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from mutants.changes import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "django_bi_integration"
+FOLDERS = ["webhooks", "dispatch", "sso"]
+#: A mutant that takes so many times longer than its tests and their start, and some seconds, is killed.
+TOO_SLOW, START, SECONDS = 4, 3, 10
+TIMEOUT = "timeout"
 MARKS = "not slow and not packaging and not stack and not browser"
 
 
@@ -28,6 +33,8 @@ class Reached:
 
     seconds: dict[str, float] = field(default_factory=dict)
     lines: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    #: The lines of each module that run outside of tests, most of them when the module is imported.
+    outside: dict[str, list[int]] = field(default_factory=dict)
 
     def by(self, mutant: Mutant) -> dict[str, float]:
         """Return the tests that run the changed lines, or any of the module's if none does, the fastest first."""
@@ -38,6 +45,10 @@ class Reached:
             sorted(((test, self.seconds[test]) for test in tests & self.seconds.keys()), key=lambda one: one[::-1])
         )
 
+    def only_in_tests(self, mutant: Mutant) -> bool:
+        """Return whether the changed lines run in tests only."""
+        return bool(mutant.lines) and not {*(mutant.lines or ())} & {*self.outside.get(mutant.path, ())}
+
 
 class Observer:
     """A plug-in of pytest that fills in ``Reached``, with the tests that pass."""
@@ -45,7 +56,8 @@ class Observer:
     def __init__(self, reached: Reached) -> None:
         self.reached = reached
         self.failed: set[str] = set()
-        self.coverage = coverage.Coverage(data_file=None, config_file=False, include=[f"*/{PACKAGE}/*"])
+        modules = [f"*/{PACKAGE}/{name}/*" for name in FOLDERS]
+        self.coverage = coverage.Coverage(data_file=None, config_file=False, include=modules)
         self.coverage.set_option("run:core", "ctrace")  # the other core knows no contexts
         self.coverage.start()
 
@@ -69,9 +81,9 @@ class Observer:
         self.coverage.stop()
         data = self.coverage.get_data()
         for path in data.measured_files():
-            self.reached.lines[str(Path(path).relative_to(Path.cwd()))] = {
-                str(line): [test for test in tests if test] for line, tests in data.contexts_by_lineno(path).items()
-            }
+            name, contexts = str(Path(path).relative_to(Path.cwd())), data.contexts_by_lineno(path)
+            self.reached.lines[name] = {str(line): [*filter(None, tests)] for line, tests in contexts.items()}
+            self.reached.outside[name] = [line for line, tests in contexts.items() if "" in tests]
         for test in self.failed:
             self.reached.seconds.pop(test, None)
         Path("reached.json").write_text(json.dumps(vars(self.reached)))
@@ -108,22 +120,14 @@ class Copy:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.folder / name)
 
-    def pytest(self, arguments: list[str], plugin: Callable[[], object], limit: float | None = None) -> int | None:
-        """Return pytest's exit code in this copy; None if it took longer than the limit."""
+    def pytest(self, arguments: list[str], plugin: Callable[[], object], limit: float | None = None) -> int | str:
+        """Return pytest's exit code in this copy, or TIMEOUT."""
         shutil.rmtree(self.temporary, ignore_errors=True)
         self.temporary.mkdir(parents=True)
-        begun = time.monotonic()
         child = os.fork()
         if child == 0:
             self._run_pytest(arguments, plugin)
-        try:
-            while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-                if limit and time.monotonic() - begun > limit:
-                    return None
-                time.sleep(0.02)
-            return os.waitstatus_to_exitcode(ended[1])
-        finally:
-            self._end_group(child)
+        return wait_for_group(child, limit)
 
     def _run_pytest(self, arguments: list[str], plugin: Callable[[], object]) -> None:
         code = 1
@@ -140,9 +144,41 @@ class Copy:
         finally:
             os._exit(code)
 
-    def _end_group(self, child: int) -> None:
-        try:
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+
+def wait_for_group(leader: int, limit: float | None) -> int | str:
+    """Wait until a child process ends, for ``limit`` seconds at most; then end the processes that it started."""
+    begun = time.monotonic()
+    try:
+        while (ended := os.waitpid(leader, os.WNOHANG)) == (0, 0):
+            if limit and time.monotonic() - begun > limit:
+                return TIMEOUT
+            time.sleep(0.01)
+        return os.waitstatus_to_exitcode(ended[1])
+    finally:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.killpg(leader, signal.SIGKILL)
+            os.waitpid(leader, 0)
+
+
+def limit_of(seconds: Iterable[float]) -> float:
+    """Return how many seconds a mutant has for tests that take so many seconds on the code as it is."""
+    return TOO_SLOW * (START + sum(seconds)) + SECONDS
+
+
+@contextmanager
+def written(mutant: Mutant, folder: Path) -> Iterator[None]:
+    """Have the mutant's source in its module. Each version gets another second: Python compiles it again."""
+    module = folder / mutant.path
+    original = module.read_text()
+    write(module, mutant.source)
+    try:
+        yield
+    finally:
+        write(module, original)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text with a time of change that no other version of the file had."""
+    second = int(path.stat().st_mtime) + 1
+    path.write_text(text)
+    os.utime(path, (second, second))

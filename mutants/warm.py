@@ -1,0 +1,119 @@
+"""Try mutants in forks of one process of pytest that has loaded everything and made the test database already."""
+
+import gc
+import json
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import pytest
+from django.db import connection, connections
+
+from mutants.changes import Mutant
+from mutants.copies import Reached, limit_of, wait_for_group, written
+
+Trial = tuple[Mutant, dict[str, float]]
+
+#: The exit code of a fork that cannot take on the mutant's code.
+UNSUITABLE = 99
+
+
+class Warm:
+    """A plug-in of pytest that tries mutants instead of running the tests; the results go to ``results.jsonl``."""
+
+    def __init__(self, trials: list[Trial], reached: Reached) -> None:
+        self.trials = trials
+        self.reaching = {test for lines in reached.lines.values() for tests in lines.values() for test in tests}
+        self.killer = Path("killer")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run one test, which reaches no mutant, so that the database is there, and then each mutant in a fork."""
+        self.items = {item.nodeid: item for item in session.items}
+        self.elsewhere = session.items[-1]
+        others = [item for item in session.items if item.nodeid not in self.reaching]
+        first = next(item for item in others if item.get_closest_marker("django_db"))
+        first.ihook.pytest_runtest_protocol(item=first, nextitem=self.elsewhere)
+        database = Database()
+        functions = live_functions()
+        with Path("results.jsonl").open("w") as results:
+            for number, (mutant, tests) in enumerate(self.trials):
+                database.restore()
+                self.killer.unlink(missing_ok=True)
+                with written(mutant, Path.cwd()):  # for the processes that a test starts
+                    code = self._try_out(mutant, [*tests], functions, limit_of(tests.values()))
+                killer = self.killer.read_text() if self.killer.exists() else ""
+                print(json.dumps([number, code, killer]), file=results, flush=True)
+        return True
+
+    def _try_out(
+        self, mutant: Mutant, tests: list[str], functions: dict[str, list[FunctionType]], limit: float
+    ) -> int | str:
+        child = os.fork()
+        if child:
+            return wait_for_group(child, limit)
+        code = UNSUITABLE
+        try:
+            os.setsid()
+            if apply(mutant, functions):
+                items = [self.items[name] for name in tests if name in self.items]
+                for item, following in zip(items, [*items[1:], self.elsewhere], strict=True):
+                    item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+                code = 0
+        finally:
+            os._exit(code)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """End the fork with the first failure."""
+        if report.failed:
+            self.killer.write_text(report.nodeid)
+            os._exit(1)
+
+
+class Database:
+    """The SQLite file of the tests as it was when no test had written to it."""
+
+    def __init__(self) -> None:
+        connections.close_all()
+        self.path = Path(connection.settings_dict["NAME"])
+        self.copy = self.path.with_name("as-made")
+        shutil.copy(self.path, self.copy)
+
+    def restore(self) -> None:
+        """Undo what the last mutant's tests wrote."""
+        for path in self.path.parent.glob(f"{self.path.name}*"):
+            path.unlink()
+        shutil.copy(self.copy, self.path)
+
+
+def live_functions() -> dict[str, list[FunctionType]]:
+    """Return every function there is, by its file."""
+    functions = defaultdict(list)
+    for found in gc.get_objects():
+        if isinstance(found, FunctionType):
+            functions[found.__code__.co_filename].append(found)
+    return functions
+
+
+def apply(mutant: Mutant, functions: dict[str, list[FunctionType]]) -> bool:
+    """Give the changed function, and those inside it, the mutant's code; return False if that is impossible."""
+    path = str(Path(mutant.path).absolute())
+    codes = defaultdict(list)
+    remaining = [compile(mutant.source, path, "exec")]
+    while remaining:
+        code = remaining.pop()
+        codes[code.co_qualname].append(code)
+        remaining += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    changed = [
+        function
+        for function in functions[path]
+        if f"{function.__code__.co_qualname}.<locals>.".startswith(f"{mutant.outermost}.<locals>.")
+    ]
+    for function in changed:
+        same_name = codes[function.__code__.co_qualname]
+        if len(same_name) != 1 or same_name[0].co_freevars != function.__code__.co_freevars:
+            return False
+        function.__code__ = same_name[0]
+    return bool(changed)
