@@ -85,6 +85,8 @@ def try_out_warm(trials: list[Trial], reached: Reached, files: list[str]) -> lis
     """Try the mutants in forks of one process; None for those that cannot be tried there."""
     copy = own_copy()
     copy.pytest(files, functools.partial(Warm, trials, reached))
+    if not (copy.folder / "results.jsonl").exists():
+        raise RuntimeError((copy.temporary / "output").read_text()[-5000:])
     results: list[Result | None] = [None] * len(trials)
     for line in (copy.folder / "results.jsonl").read_text().splitlines():
         number, code, killer = json.loads(line)
