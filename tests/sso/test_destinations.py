@@ -43,6 +43,8 @@ TRICKS = [
     " //evil.example",
     "/%09/evil.example",
     "/%0d%0aLocation:%20https://evil.example",
+    "/%ff",
+    "/%c0%afevil.example",  # a slash in overlong UTF-8, which lenient servers accept
     "/x\r\nSet-Cookie: a=b",
     "/\x00",
     "/%00",

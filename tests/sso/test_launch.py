@@ -24,6 +24,7 @@ from django_bi_integration.exceptions import (
     BIIntegrationError,
     LaunchInProgress,
     NoAccount,
+    NoPartnerID,
     NotAllowed,
     Unavailable,
     UndecryptableKey,
@@ -311,6 +312,35 @@ class TestFailures:
         assert (session.error.partition(":")[0], session.failures) == ("NoAccount", 3)
         assert api.requests == []
 
+    def test_the_record_names_the_account_that_is_missing_or_closed_to_visitors(self, logged_in, student, api):
+        assert logged_in.get(LOGIN, {"account": "elsewhere"}).status_code == 502
+        assert SSOSession.objects.get().error == (
+            "NoAccount: There is no Big Interview account 'elsewhere' that is active and has an API key."
+        )
+        account()
+        with pytest.raises(NoAccount, match="The Big Interview account xyz.* does not allow anonymous users"):
+            sso.start(None, account="xyz")
+
+    def test_two_students_without_an_account_have_a_record_each(self, student, api):
+        """These launches fail before anything is stored."""
+        for user in (student, User.objects.create_user("second")):
+            with pytest.raises(NoAccount) as failure:
+                sso.start(user)
+            assert failure.value.session.user == user
+        assert list(SSOSession.objects.values_list("failures", flat=True)) == [1, 1]
+
+    def test_of_a_long_message_of_the_host_2000_characters_are_kept(self, student, api, settings):
+        settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_launch.verbose"}
+        account()
+        with pytest.raises(NoPartnerID):
+            sso.start(student)
+        error = SSOSession.objects.get().error
+        assert (error[:20], len(error)) == ("NoPartnerID: No id. ", 2_000)
+
+    def test_the_page_leads_back_to_the_site(self, logged_in, settings):
+        settings.BI_INTEGRATION |= {"RETURN_PAGE": "/careers/"}
+        assert '<a href="/careers/">Go back</a>' in logged_in.get(LOGIN).content.decode()
+
     def test_a_lost_encryption_key_is_recorded_and_the_ciphertext_is_not_sent(self, logged_in, api, settings):
         settings.BI_INTEGRATION |= {"ENCRYPTION_KEYS": ["a" * 40]}
         account()
@@ -410,6 +440,11 @@ def partner_id(user):
 def partner_user(number):
     """Return the user of such an id."""
     return User.objects.filter(username=number.removeprefix("no-")).first()
+
+
+def verbose(user):
+    """Raise an exception with a long message."""
+    raise NoPartnerID("No id. " * 1_000)
 
 
 def broken(user):
