@@ -12,13 +12,12 @@ import importlib
 import itertools
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -100,18 +99,34 @@ def outcome_of(code: int | str) -> str:
     return "timeout" if code == TIMEOUT else "survived" if code in (0, NO_TESTS) else "killed"
 
 
-def observed(tests: list[str]) -> Reached:
-    """Run the tests once as they are, or return what was seen when they ran before."""
+def observed(paths: list[str]) -> Reached:
+    """Run the tests once on the code as it is. What was seen is kept for each file of tests, until the code changes."""
     STATE.mkdir(exist_ok=True)
-    sources = [path for name in ("tests", PACKAGE) for path in sorted((ROOT / name).rglob("*.py"))]
-    what = "\n".join([*tests, *map(Path.read_text, sources), os.environ.get("TEST_DATABASE_URL", "")])
-    store = STATE / f"reached-{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
-    if not store.exists():
-        print("Running the tests once, to see which lines each of them runs.", flush=True)
+    files = sorted(str(file.relative_to(ROOT)) for path in paths for file in test_files(ROOT / path))
+    helpers = [path for name in ("tests", PACKAGE) for path in (ROOT / name).rglob("*.py") if path.name[:5] != "test_"]
+    common = [os.environ.get("TEST_DATABASE_URL", ""), *map(Path.read_text, sorted(helpers))]
+    stores = {file: STATE / f"{digest(*common, file, (ROOT / file).read_text())}.json" for file in files}
+    if missing := [file for file, store in stores.items() if not store.exists()]:
+        print(f"Running {len(missing)} files of tests once, to see which lines each test runs.", flush=True)
         copy = Copy(Path(tempfile.mkdtemp()))
-        copy.pytest(tests, lambda: Observer(Reached()))
-        shutil.copy(copy.folder / "reached.json", store)
-    return Reached(**json.loads(store.read_text()))
+        copy.pytest(missing, lambda: Observer(Reached()))
+        seen = Reached(**json.loads((copy.folder / "reached.json").read_text()))
+        for file in missing:
+            stores[file].write_text(json.dumps(vars(seen.part(file))))
+    reached = Reached()
+    for store in stores.values():
+        reached.add(Reached(**json.loads(store.read_text())))
+    return reached
+
+
+def test_files(path: Path) -> Iterable[Path]:
+    """Return the file, or the files of tests in the folder."""
+    return path.rglob("test_*.py") if path.is_dir() else [path]
+
+
+def digest(*texts: str) -> str:
+    """Return a name for a list of texts."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:20]
 
 
 def main() -> int:

@@ -36,6 +36,24 @@ class Reached:
     #: The lines of each module that run outside of tests, most of them when the module is imported.
     outside: dict[str, list[int]] = field(default_factory=dict)
 
+    def part(self, file: str) -> "Reached":
+        """Return what the tests of one file run."""
+        own = {test: seconds for test, seconds in self.seconds.items() if test.startswith(f"{file}::")}
+        lines = {
+            path: {line: found for line, tests in some.items() if (found := [test for test in tests if test in own])}
+            for path, some in self.lines.items()
+        }
+        return Reached(own, lines, self.outside)
+
+    def add(self, other: "Reached") -> None:
+        """Add what other tests run."""
+        self.seconds |= other.seconds
+        for path, lines in other.lines.items():
+            for line, tests in lines.items():
+                self.lines.setdefault(path, {}).setdefault(line, []).extend(tests)
+        for path, outside in other.outside.items():
+            self.outside[path] = sorted({*self.outside.get(path, ()), *outside})
+
     def by(self, mutant: Mutant) -> dict[str, float]:
         """Return the tests that run the changed lines, or any of the module's if none does, the fastest first."""
         lines = self.lines.get(mutant.path, {})

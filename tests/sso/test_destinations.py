@@ -57,6 +57,7 @@ TRICKS = [
     "javascript:alert(1)",
     "data:text/html,x",
     "/" + "a" * 4096,
+    "/" + "a/" * 1100,  # a slash takes three characters when it is percent-encoded
 ]
 PATHS = [
     "/",
@@ -152,6 +153,8 @@ def test_a_return_url_of_an_allowed_origin_is_accepted(origins, url):
         "https://[app.example.edu/",
         "localhost:3000",
         "//app.example.edu/",
+        f"{ORIGIN}/é",
+        f"{ORIGIN}/{'a' * 4096}",
     ],
     ids=ascii,
 )

@@ -183,7 +183,8 @@ def test_a_user_who_is_not_logged_in_logs_in_first(client, api):
     response = client.get(LOGIN, {"to": "dashboard"})
     assert response["Location"] == "/accounts/login/?next=/bi/sso/login/%3Fto%3Ddashboard"
     json = client.post(LAUNCH)
-    assert (json.status_code, json.json()["error"]) == (401, "not_logged_in")
+    assert json.status_code == 401
+    assert json.json() == {"error": "not_logged_in", "message": "Please log in first."}
     assert api.requests == []
 
 
@@ -318,15 +319,15 @@ class TestFailures:
             "NoAccount: There is no Big Interview account 'elsewhere' that is active and has an API key."
         )
         account()
-        with pytest.raises(NoAccount, match="The Big Interview account xyz.* does not allow anonymous users"):
+        with pytest.raises(NoAccount, match=r"The Big Interview account xyz.* does not allow anonymous users"):
             sso.start(None, account="xyz")
 
     def test_two_students_without_an_account_have_a_record_each(self, student, api):
         """These launches fail before anything is stored."""
-        for user in (student, User.objects.create_user("second")):
+        for launching in (student, User.objects.create_user("second")):
             with pytest.raises(NoAccount) as failure:
-                sso.start(user)
-            assert failure.value.session.user == user
+                sso.start(launching)
+            assert failure.value.session.user == launching
         assert list(SSOSession.objects.values_list("failures", flat=True)) == [1, 1]
 
     def test_of_a_long_message_of_the_host_2000_characters_are_kept(self, student, api, settings):
@@ -424,12 +425,25 @@ class TestFailures:
         with subscribed(sso_launched, bad):
             assert logged_in.get(LOGIN).status_code == 302
 
-    def test_a_project_can_replace_the_page(self, logged_in, settings, tmp_path):
+    def test_a_project_can_replace_the_pages(self, logged_in, api, settings, tmp_path):
+        """Their templates may use what the project's context processors add."""
         folder = tmp_path / "django_bi_integration" / "sso"
         folder.mkdir(parents=True)
-        (folder / "failed.html").write_text("Our look: {{ message }} {{ reference }}")
+        (folder / "failed.html").write_text("For {{ user }}: {{ message }} {{ reference }}")
+        (folder / "in_progress.html").write_text("For {{ user }}: {{ retry_url }}")
         settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
-        assert logged_in.get(LOGIN).content.startswith(b"Our look: Sign-in to Big Interview is not working right")
+        assert logged_in.get(LOGIN).content.startswith(b"For student: Sign-in to Big Interview is not working right")
+        framed = logged_in.get(LOGIN, headers={"sec-fetch-dest": "iframe"})
+        assert framed.content == b"For student: Big Interview cannot be shown inside another page. "
+        account()
+        responses = [logged_in.get(LOGIN, {"to": "dashboard"}) for _ in range(2)]
+        assert responses[1].content == b"For student: /bi/sso/login/?to=dashboard"
+
+    def test_the_log_has_the_reference_and_the_class_of_the_error(self, logged_in, api, caplog):
+        api.scripts[:] = [answer(401)]
+        account()
+        logged_in.get(LOGIN)
+        assert f"launch {SSOSession.objects.get().reference} failed: KeyRejected" in caplog.messages
 
 
 def partner_id(user):
@@ -500,6 +514,13 @@ def test_visitors_may_practise_if_the_account_allows_it(client, api):
     assert client.post(LAUNCH).status_code == 200
 
 
+def test_of_a_long_id_that_the_api_gives_to_a_visitor_64_characters_are_kept(client, api):
+    api.scripts[:] = [answer(201, user("anon_" + "x" * 100))]
+    account(allows_anonymous=True)
+    assert client.get(LOGIN).status_code == 302
+    assert SSOSession.objects.get().partner_id == "anon_" + "x" * 59
+
+
 def test_several_organisations_work_side_by_side(student, settings, api):
     settings.BI_INTEGRATION = {}
     accounts = [account("one", "1" * 32), account("two", "2" * 32, is_default=True)]
@@ -539,7 +560,7 @@ class TestDoubleClicks:
         first, second = logged_in.post(LAUNCH), logged_in.post(LAUNCH)
         assert (first.status_code, second.status_code) == (200, 409)
         assert second.json()["error"] == "in_progress"
-        assert second["Retry-After"]
+        assert int(second["Retry-After"]) > 3
 
     def test_a_moment_later_it_is_another_launch(self, logged_in, api):
         account()
