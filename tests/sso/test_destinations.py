@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.exceptions import NotAllowed
 from django_bi_integration.models import ObjectState
-from django_bi_integration.sso.destinations import check_path, destination
+from django_bi_integration.sso.destinations import LONGEST, check_path, destination
 from django_bi_integration.sso.returns import check_return_url
 from tests.helpers.deliveries import big_interview, deliver, interview_event
 
@@ -69,6 +69,7 @@ PATHS = [
     "/vidéo",
     "/100%",
     "/x?next=https://elsewhere.example/",
+    "/" + "a" * (LONGEST - len("%2F")),
 ]
 
 
@@ -124,7 +125,13 @@ def test_an_origin_given_as_text_is_one_origin(settings):
         check_return_url("https:///evil.example/")
 
 
-@pytest.mark.parametrize("url", [ORIGIN, f"{ORIGIN}/", f"{ORIGIN}/a?b=c#d", "http://localhost:3000/x", "/portal/"])
+#: As long as a return URL may be when it is percent-encoded.
+LONGEST_URL = ORIGIN + "/".ljust(LONGEST - len(quote(f"{ORIGIN}/", safe="")) + 1, "a")
+
+
+@pytest.mark.parametrize(
+    "url", [ORIGIN, f"{ORIGIN}/", f"{ORIGIN}/a?b=c#d", "http://localhost:3000/x", "/portal/", LONGEST_URL]
+)
 def test_a_return_url_of_an_allowed_origin_is_accepted(origins, url):
     assert check_return_url(url) == url
 
@@ -154,7 +161,8 @@ def test_a_return_url_of_an_allowed_origin_is_accepted(origins, url):
         "localhost:3000",
         "//app.example.edu/",
         f"{ORIGIN}/é",
-        f"{ORIGIN}/{'a' * 4096}",
+        f"{ORIGIN}/a b",
+        f"{LONGEST_URL}a",
     ],
     ids=ascii,
 )
@@ -179,6 +187,7 @@ def test_no_accepted_return_url_has_another_origin(url):
     assert (seen.scheme, seen.netloc) in {("https", "here.example"), ("https", "app.example.edu")}
 
 
+@pytest.mark.database
 @pytest.mark.django_db
 class TestDestinations:
     """Pages by name."""
@@ -211,6 +220,14 @@ class TestDestinations:
         dispatch_pending()
         with pytest.raises(NotAllowed):
             destination(name, partner_id, options)
+
+    def test_an_interview_of_nobody_is_no_visitors(self):
+        """A visitor has no partner id before the launch, and the vendor may report an interview without one."""
+        deliver(big_interview(), interview_event("1").replace(b'"abc123"', b'""'))
+        dispatch_pending()
+        assert ObjectState.objects.get().subject_id == ""
+        with pytest.raises(NotAllowed):
+            destination("review", "", {"interview": "95607"})
 
     def test_a_link_to_another_host_is_rejected(self):
         """Even if it comes from the vendor."""

@@ -12,7 +12,7 @@ import pytest
 import time_machine
 from django.contrib.auth.models import User
 from django.core import serializers
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import Client
 from django.utils import timezone
@@ -156,11 +156,27 @@ def test_the_return_is_recorded_once_and_redirects_to_the_return_url(logged_in, 
     returned = Recorder()
     with subscribed(sso_returned, returned):
         # Without the cookie, because the student's session here may have expired.
-        responses = [Client().get(urlsplit(url).path) for _ in range(2)]
-    assert [response["Location"] for response in responses] == ["/portal/?x=1"] * 2
+        for _ in range(2):
+            assert Client().get(urlsplit(url).path)["Location"] == "/portal/?x=1"
+            assert [call["session"].status for call in returned.calls] == ["returned"]
     session = SSOSession.objects.get()
-    assert (session.status, len(returned.calls)) == ("returned", 1)
-    assert session.returned_at is not None
+    assert session.status == "returned"
+    assert session.returned_at == returned.calls[0]["session"].returned_at > session.redirected_at
+
+
+def test_receivers_can_ask_for_the_sender_that_is_documented(logged_in, api):
+    account()
+    good = api.scripts[0]
+    api.scripts[:] = [answer(401), good]
+    calls = Recorder()
+    with (
+        subscribed(sso_failed, calls, sender=SSOSession),
+        subscribed(sso_launched, calls, sender=SSOSession),
+        subscribed(sso_returned, calls, sender=SSOSession),
+    ):
+        logged_in.get(LOGIN)
+        logged_in.get(urlsplit(query(logged_in.get(LOGIN))["return_url"]).path)
+    assert [call["signal"] for call in calls.calls] == [sso_failed, sso_launched, sso_returned]
 
 
 @pytest.mark.parametrize(("asked", "allowed"), [("", True), ("https://app.example.edu/", False)])
@@ -725,6 +741,14 @@ def test_a_project_may_start_a_launch_in_its_own_view(student, api):
     assert TOKEN in launch.url
     assert TOKEN not in repr(launch)
     assert "return_url" not in launch.url
+
+
+def test_for_a_user_who_was_deleted_meanwhile_no_token_is_requested(student, api):
+    account()
+    User.objects.filter(pk=student.pk).delete()
+    with pytest.raises((IntegrityError, RuntimeError)):
+        sso.start(student)
+    assert api.requests == []
 
 
 @pytest.mark.parametrize("error", [Unavailable, NoAccount, UndecryptableKey])
