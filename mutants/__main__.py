@@ -70,12 +70,14 @@ def try_out(mutant: Mutant, tests: dict[str, float]) -> Result:
     copy = own_copy()
     killer = copy.folder / "killer"
     killer.unlink(missing_ok=True)
+    folder = Path(mutant.path).parent.name
+    first = [name for name in tests if name.startswith(f"tests/{folder}/")][:FIRST]
     with written(mutant, copy.folder):
-        for names in ([*tests][:FIRST], [*tests][FIRST:]):
+        for names in (first, [name for name in tests if name not in first]):
             files = sorted({name.partition("::")[0] for name in names})
             limit = limit_of(tests[name] for name in names)
             code = copy.pytest(["-x", *files], functools.partial(Chosen, names), limit) if files else 0
-            if code != 0:
+            if code not in (0, NO_TESTS):
                 break
     return Result(mutant, outcome_of(code), killer.read_text() if killer.exists() else "")
 
