@@ -12,7 +12,7 @@ import pytest
 import time_machine
 from django.contrib.auth.models import User
 from django.core import serializers
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, connections, transaction
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import Client
 from django.utils import timezone
@@ -235,6 +235,7 @@ def test_a_prefetched_link_starts_no_launch(logged_in, api):
 def test_methods(logged_in):
     assert logged_in.post(LOGIN).status_code == 405
     assert logged_in.get(LAUNCH).status_code == 405
+    assert logged_in.post("/bi/sso/return/00000000-0000-4000-8000-000000000000/").status_code == 405
 
 
 def test_a_project_that_requires_a_log_in_everywhere(settings, logged_in, api):
@@ -306,6 +307,13 @@ class TestFailures:
         assert failed.calls[0]["session"] == session
         assert type(failed.calls[0]["error"]).__name__ in session.error
         assert ("Retry-After" in response) == ("Try again" in response.content.decode()) == (status == 503)
+
+    def test_without_a_time_of_the_api_one_is_asked_to_wait_a_minute(self, logged_in, api):
+        api.scripts[:] = [answer(500)]
+        account()
+        assert logged_in.get(LOGIN)["Retry-After"] == "60"
+        api.scripts[:] = [answer(429, Retry_After="90")]
+        assert logged_in.get(LOGIN)["Retry-After"] == "90"
 
     def test_a_missing_name_is_reported_before_the_api_is_called(self, logged_in, student, api):
         User.objects.update(last_name=" ", email="")
@@ -577,6 +585,14 @@ class TestDoubleClicks:
         assert (first.status_code, second.status_code) == (200, 409)
         assert second.json()["error"] == "in_progress"
         assert int(second["Retry-After"]) > 3
+
+    def test_it_breaks_no_transaction_of_the_caller(self, student, api):
+        account()
+        with transaction.atomic():
+            sso.start(student)
+            with pytest.raises(LaunchInProgress):
+                sso.start(student)
+            assert SSOSession.objects.count() == 1
 
     def test_a_moment_later_it_is_another_launch(self, logged_in, api):
         account()
