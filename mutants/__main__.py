@@ -75,7 +75,7 @@ def try_out(mutant: Mutant, tests: dict[str, float]) -> Result:
     with written(mutant, copy.folder):
         for names in (first, [name for name in tests if name not in first]):
             files = sorted({name.partition("::")[0] for name in names})
-            limit = limit_of(tests[name] for name in names)
+            limit = limit_of(sum(tests[name] for name in names))
             code = copy.pytest(["-x", *files], functools.partial(Chosen, names), limit) if files else 0
             if code not in (0, NO_TESTS):
                 break

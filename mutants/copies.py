@@ -1,6 +1,7 @@
 """Copies of the checkout in which pytest runs, and what it reports."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,14 +139,15 @@ class Copy:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.folder / name)
 
-    def pytest(self, arguments: list[str], plugin: Callable[[], object], limit: float | None = None) -> int | str:
+    def pytest(self, arguments: list[str], plugin: Callable[[], object], limit: float = math.inf) -> int | str:
         """Return pytest's exit code in this copy, or TIMEOUT."""
         shutil.rmtree(self.temporary, ignore_errors=True)
         self.temporary.mkdir(parents=True)
         child = os.fork()
         if child == 0:
             self._run_pytest(arguments, plugin)
-        return wait_for_group(child, limit)
+        end = time.monotonic() + limit
+        return wait_for_group(child, lambda: end)
 
     def _run_pytest(self, arguments: list[str], plugin: Callable[[], object]) -> None:
         code = 1
@@ -163,12 +165,11 @@ class Copy:
             os._exit(code)
 
 
-def wait_for_group(leader: int, limit: float | None) -> int | str:
-    """Wait until a child process ends, for ``limit`` seconds at most; then end the processes that it started."""
-    begun = time.monotonic()
+def wait_for_group(leader: int, end: Callable[[], float]) -> int | str:
+    """Wait until a child process ends, or the time at which it has to; then end the processes that it started."""
     try:
         while (ended := os.waitpid(leader, os.WNOHANG)) == (0, 0):
-            if limit and time.monotonic() - begun > limit:
+            if time.monotonic() > end():
                 return TIMEOUT
             time.sleep(0.01)
         return os.waitstatus_to_exitcode(ended[1])
@@ -178,9 +179,9 @@ def wait_for_group(leader: int, limit: float | None) -> int | str:
             os.waitpid(leader, 0)
 
 
-def limit_of(seconds: Iterable[float]) -> float:
-    """Return how many seconds a mutant has for tests that take so many seconds on the code as it is."""
-    return TOO_SLOW * (START + sum(seconds)) + SECONDS
+def limit_of(seconds: float) -> float:
+    """Return how many seconds a mutant has for tests that take so many on the code as it is."""
+    return TOO_SLOW * (START + seconds) + SECONDS
 
 
 @contextmanager

@@ -4,7 +4,9 @@ import gc
 import json
 import os
 import shutil
+import time
 from collections import Counter, defaultdict
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -27,6 +29,8 @@ class Warm:
         self.trials = trials
         self.reached = reached
         self.killer = Path("killer")
+        #: When the running test has to end; the fork and its parent share it.
+        self.end = RawValue("d")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -42,7 +46,7 @@ class Warm:
                 database.restore()
                 self.killer.unlink(missing_ok=True)
                 with written(mutant, Path.cwd()):  # for the processes that a test starts
-                    code = self._try_out(mutant, [*tests], functions, limit_of(tests.values()))
+                    code = self._try_out(mutant, tests, functions)
                 killer = self.killer.read_text() if self.killer.exists() else ""
                 print(json.dumps([number, code, killer]), file=results, flush=True)
         return True
@@ -52,18 +56,18 @@ class Warm:
         lines = Counter(test for some in self.reached.lines.values() for tests in some.values() for test in tests)
         return min((item for item in items if item.nodeid in self.reached.seconds), key=lambda item: lines[item.nodeid])
 
-    def _try_out(
-        self, mutant: Mutant, tests: list[str], functions: dict[str, list[FunctionType]], limit: float
-    ) -> int | str:
+    def _try_out(self, mutant: Mutant, tests: dict[str, float], functions: dict[str, list[FunctionType]]) -> int | str:
+        self.end.value = time.monotonic() + limit_of(0)
         child = os.fork()
         if child:
-            return wait_for_group(child, limit)
+            return wait_for_group(child, lambda: self.end.value)
         code = UNSUITABLE
         try:
             os.setsid()
             if apply(mutant, functions):
                 items = [self.items[name] for name in tests if name in self.items]
                 for item, following in zip(items, [*items[1:], self.elsewhere], strict=True):
+                    self.end.value = time.monotonic() + limit_of(tests[item.nodeid])
                     item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
                 code = 0
         finally:
