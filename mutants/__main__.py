@@ -1,7 +1,7 @@
 """Change the code in small ways and see whether a test fails: `make mutants ARGS="sso --sample 300 --seed 14"`.
 
 Each mutant is a copy of the checkout with one change. It runs the tests that reach the changed lines, the fastest
-first. A mutant that no test notices means that a test is missing, or that nothing needs the code. If the change makes
+first: those of the folder's own behaviour, and quick ones of other folders. A mutant that no test notices means that a test is missing, or that nothing needs the code. If the change makes
 no difference, it is listed with the reason in mutants/unnoticed.toml. TEST_DATABASE_URL chooses the database.
 """
 
@@ -160,7 +160,7 @@ def run(name: str, options: argparse.Namespace, reached: Reached, pool: ProcessP
         if entry and on not in entry.get("noticed_on", []):
             outcomes["needs another database" if entry.get("noticed_on") else "equivalent"] += 1
         else:
-            trials.append((mutant, reached.by(mutant)))
+            trials.append((mutant, reached.by(mutant, options.patience)))
     results = []
     for result in tried_out(trials, reached, options, pool):
         results.append(result)
@@ -201,6 +201,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=14, help="chooses them (%(default)s)")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="instead of all that reach the code")
+    parser.add_argument("--patience", type=float, default=5, metavar="SECONDS", help="for tests of other folders")
     parser.add_argument("--again", action="store_true", help="only those that survived the last time")
     parser.add_argument("--verbose", action="store_true", help="print which test killed each mutant")
     options = parser.parse_args()

@@ -55,14 +55,21 @@ class Reached:
         for path, outside in other.outside.items():
             self.outside[path] = sorted({*self.outside.get(path, ()), *outside})
 
-    def by(self, mutant: Mutant) -> dict[str, float]:
-        """Return the tests that run the changed lines, or any of the module's if none does, the fastest first."""
+    def by(self, mutant: Mutant, patience: float) -> dict[str, float]:
+        """Return the tests that run the changed lines, or any of the module's if none does, the fastest first.
+
+        These are all in the folder of the same name, and those elsewhere that together take ``patience`` seconds.
+        """
         lines = self.lines.get(mutant.path, {})
         tests = {test for line in mutant.lines or () for test in lines.get(str(line), ())}
         tests = tests or {test for some in lines.values() for test in some}
-        return dict(
-            sorted(((test, self.seconds[test]) for test in tests & self.seconds.keys()), key=lambda one: one[::-1])
-        )
+        chosen, elsewhere = {}, 0.0
+        for seconds, test in sorted((self.seconds[test], test) for test in tests & self.seconds.keys()):
+            is_own = test.startswith(f"tests/{Path(mutant.path).parent.name}/")
+            elsewhere += 0 if is_own else seconds
+            if is_own or elsewhere < patience:
+                chosen[test] = seconds
+        return chosen
 
     def only_in_tests(self, mutant: Mutant) -> bool:
         """Return whether the changed lines run in tests only."""
