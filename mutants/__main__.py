@@ -1,8 +1,9 @@
 """Change the code in small ways and see whether a test fails: `make mutants ARGS="sso --sample 300 --seed 14"`.
 
 Each mutant is a copy of the checkout with one change. It runs the tests that reach the changed lines, the fastest
-first: those of the folder's own behaviour, and quick ones of other folders. A mutant that no test notices means that a test is missing, or that nothing needs the code. If the change makes
-no difference, it is listed with the reason in mutants/unnoticed.toml. TEST_DATABASE_URL chooses the database.
+first: those of the folder's own behaviour, and quick ones of other folders. A mutant that no test notices means that a
+test is missing, or that nothing needs the code. If the change makes no difference, it is listed with the reason in
+mutants/unnoticed.toml. TEST_DATABASE_URL chooses the database.
 """
 
 import argparse
