@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -56,20 +57,23 @@ class Reached:
             self.outside[path] = sorted({*self.outside.get(path, ()), *outside})
 
     def by(self, mutant: Mutant, patience: float) -> dict[str, float]:
-        """Return the tests that run the changed lines, or any of the module's if none does, the fastest first.
+        """Return the tests that run the changed lines, or any of the module's if none does.
 
-        These are all in the folder of the same name, and those elsewhere that together take ``patience`` seconds.
+        These are those in the folder of the same name, and those elsewhere that together take ``patience`` seconds. A
+        test that takes as long is left out. One of each parametrized test comes first, the fastest of them before all.
         """
         lines = self.lines.get(mutant.path, {})
         tests = {test for line in mutant.lines or () for test in lines.get(str(line), ())}
         tests = tests or {test for some in lines.values() for test in some}
-        chosen, elsewhere = {}, 0.0
+        elsewhere, turns = 0.0, Counter[str]()
+        chosen = []
         for seconds, test in sorted((self.seconds[test], test) for test in tests & self.seconds.keys()):
             is_own = test.startswith(f"tests/{Path(mutant.path).parent.name}/")
             elsewhere += 0 if is_own else seconds
-            if is_own or elsewhere < patience:
-                chosen[test] = seconds
-        return chosen
+            if seconds < patience and (is_own or elsewhere < patience):
+                turns[function := test.partition("[")[0]] += 1
+                chosen.append((turns[function], seconds, test))
+        return {test: seconds for _, seconds, test in sorted(chosen)}
 
     def only_in_tests(self, mutant: Mutant) -> bool:
         """Return whether the changed lines run in tests only."""
