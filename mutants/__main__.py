@@ -1,9 +1,9 @@
 """Change the code in small ways and see whether a test fails: `make mutants ARGS="sso --sample 300 --seed 14"`.
 
-Each mutant is a copy of the checkout with one change. It runs the tests that reach the changed lines, the fastest
-first: those of the folder's own behaviour, and quick ones of other folders. A mutant that no test notices means that a
-test is missing, or that nothing needs the code. If the change makes no difference, it is listed with the reason in
-mutants/unnoticed.toml. TEST_DATABASE_URL chooses the database.
+Each mutant is a copy of the checkout with one change. It runs the tests that run the changed lines, those first that
+test what few others do. A mutant that no test notices means that a test is missing, or that nothing needs the code. If
+the change makes no difference, it is listed with the reason in mutants/unnoticed.toml. TEST_DATABASE_URL chooses the
+database.
 """
 
 import argparse
@@ -71,10 +71,8 @@ def try_out(mutant: Mutant, tests: dict[str, float]) -> Result:
     copy = own_copy()
     killer = copy.folder / "killer"
     killer.unlink(missing_ok=True)
-    folder = Path(mutant.path).parent.name
-    first = [name for name in tests if name.startswith(f"tests/{folder}/")][:FIRST]
     with written(mutant, copy.folder):
-        for names in (first, [name for name in tests if name not in first]):
+        for names in ([*tests][:FIRST], [*tests][FIRST:]):
             files = sorted({name.partition("::")[0] for name in names})
             limit = limit_of(sum(tests[name] for name in names))
             code = copy.pytest(["-x", *files], functools.partial(Chosen, names), limit) if files else 0
@@ -202,7 +200,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=14, help="chooses them (%(default)s)")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="instead of all that reach the code")
-    parser.add_argument("--patience", type=float, default=5, metavar="SECONDS", help="for tests of other folders")
+    parser.add_argument("--patience", type=float, default=60, metavar="SECONDS", help="of tests for each mutant")
     parser.add_argument("--again", action="store_true", help="only those that survived the last time")
     parser.add_argument("--verbose", action="store_true", help="print which test killed each mutant")
     options = parser.parse_args()

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import coverage
@@ -56,24 +57,36 @@ class Reached:
         for path, outside in other.outside.items():
             self.outside[path] = sorted({*self.outside.get(path, ()), *outside})
 
-    def by(self, mutant: Mutant, patience: float) -> dict[str, float]:
-        """Return the tests that run the changed lines, or any of the module's if none does.
+    @cached_property
+    def rarest(self) -> dict[str, dict[str, int]]:
+        """For each module and test: by how many tests the line is run that the fewest run, among those that it runs."""
+        found: dict[str, dict[str, int]] = {}
+        for path, lines in self.lines.items():
+            for tests in sorted(lines.values(), key=len):
+                for test in tests:
+                    found.setdefault(path, {}).setdefault(test, len(tests))
+        return found
 
-        These are those in the folder of the same name, and those elsewhere that together take ``patience`` seconds. A
-        test that takes as long is left out. One of each parametrized test comes first, the fastest of them before all.
+    def by(self, mutant: Mutant, patience: float) -> dict[str, float]:
+        """Return tests that run the changed lines, or any of the module's if none does, and their seconds.
+
+        Those are first that test what few others do, and one of each parametrized test. Together they take no more than
+        ``patience`` seconds, if there are more tests than one.
         """
         lines = self.lines.get(mutant.path, {})
         tests = {test for line in mutant.lines or () for test in lines.get(str(line), ())}
         tests = tests or {test for some in lines.values() for test in some}
-        elsewhere, turns = 0.0, Counter[str]()
-        chosen = []
+        turns = Counter[str]()
+        order = []
         for seconds, test in sorted((self.seconds[test], test) for test in tests & self.seconds.keys()):
-            is_own = test.startswith(f"tests/{Path(mutant.path).parent.name}/")
-            elsewhere += 0 if is_own else seconds
-            if seconds < patience and (is_own or elsewhere < patience):
-                turns[function := test.partition("[")[0]] += 1
-                chosen.append((turns[function], seconds, test))
-        return {test: seconds for _, seconds, test in sorted(chosen)}
+            turns[function := test.partition("[")[0]] += 1
+            order.append((turns[function], self.rarest[mutant.path][test], seconds, test))
+        chosen: dict[str, float] = {}
+        for _, _, seconds, test in sorted(order):
+            if not chosen or seconds < patience:
+                chosen[test] = seconds
+                patience -= seconds
+        return chosen
 
     def only_in_tests(self, mutant: Mutant) -> bool:
         """Return whether the changed lines run in tests only."""
