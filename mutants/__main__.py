@@ -180,8 +180,7 @@ def tried_out(
     trials: list[Trial], reached: Reached, options: argparse.Namespace, pool: ProcessPoolExecutor
 ) -> Iterator[Result]:
     """Yield each mutant's result; first of those whose code takes effect in a process that has loaded it already."""
-    on_sqlite = "TEST_DATABASE_URL" not in os.environ
-    warm = [(mutant, tests) for mutant, tests in trials if on_sqlite and tests and reached.only_in_tests(mutant)]
+    warm = [(mutant, tests) for mutant, tests in trials if tests and reached.only_in_tests(mutant)]
     parts = [part for start in range(options.jobs) if (part := warm[start :: options.jobs])]
     done = set()
     for future in as_completed([pool.submit(try_out_warm, part, reached, options.tests) for part in parts]):

@@ -28,6 +28,8 @@ FOLDERS = ["webhooks", "dispatch", "sso"]
 TOO_SLOW, START, SECONDS = 4, 3, 10
 TIMEOUT = "timeout"
 MARKS = "not slow and not packaging and not stack and not browser"
+if "TEST_DATABASE_URL" in os.environ:
+    MARKS += " and database"
 
 
 @dataclass

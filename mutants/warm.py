@@ -11,7 +11,9 @@ from pathlib import Path
 from types import CodeType, FunctionType
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections
+from pytest_django.plugin import blocking_manager_key
 
 from mutants.changes import Mutant
 from mutants.copies import Reached, limit_of, wait_for_group, written
@@ -39,7 +41,7 @@ class Warm:
         self.elsewhere = session.items[-1]
         first = self._harmless([item for item in session.items if item.get_closest_marker("django_db")])
         first.ihook.pytest_runtest_protocol(item=first, nextitem=self.elsewhere)
-        database = Database()
+        database = Database(session.config)
         functions = live_functions()
         with Path("results.jsonl").open("w") as results:
             for number, (mutant, tests) in enumerate(self.trials):
@@ -81,19 +83,26 @@ class Warm:
 
 
 class Database:
-    """The SQLite file of the tests as it was when no test had written to it."""
+    """The database of the tests, to be had again as it was when no test had written to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        self.blocker = config.stash[blocking_manager_key]
         connections.close_all()
         self.path = Path(connection.settings_dict["NAME"])
         self.copy = self.path.with_name("as-made")
-        shutil.copy(self.path, self.copy)
+        if connection.vendor == "sqlite":
+            shutil.copy(self.path, self.copy)
 
     def restore(self) -> None:
         """Undo what the last mutant's tests wrote."""
-        for path in self.path.parent.glob(f"{self.path.name}*"):
-            path.unlink()
-        shutil.copy(self.copy, self.path)
+        if connection.vendor == "sqlite":
+            for path in self.path.parent.glob(f"{self.path.name}*"):
+                path.unlink()
+            shutil.copy(self.copy, self.path)
+        else:
+            with self.blocker.unblock():
+                call_command("flush", verbosity=0, interactive=False)
+            connections.close_all()
 
 
 def live_functions() -> dict[str, list[FunctionType]]:
