@@ -149,12 +149,12 @@ def run(name: str, options: argparse.Namespace, reached: Reached, pool: ProcessP
     known = {tuple(entry[part] for part in KEY): entry for entry in tomllib.loads(KNOWN.read_text())["mutant"]}
     on = os.environ.get("TEST_DATABASE_URL", "sqlite").partition(":")[0]
     last = STATE / f"survivors-{name}.json"
-    again = {tuple(key) for key in json.loads(last.read_text())} if options.again else set()
+    again = {tuple(key) for key in json.loads(last.read_text())} if options.again else None
     outcomes: Counter[str] = Counter()
     trials: list[Trial] = []
     for mutant in itertools.islice(sample(ROOT / PACKAGE / name, ROOT, options.seed), options.sample):
         entry = known.get(mutant.key)
-        if again and mutant.key not in again:
+        if again is not None and mutant.key not in again:
             continue
         if entry and on not in entry.get("noticed_on", []):
             outcomes["needs another database" if entry.get("noticed_on") else "equivalent"] += 1
