@@ -7,11 +7,11 @@ in_venv = .venv/bin/python
 run_demo = $(in_venv) manage.py demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs audit tox bench trace dist setup clean
+.PHONY: help demo test lint docs audit tox bench trace dist mutants setup clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r name text; do \
-		printf '  make %-6s %s\n' "$$name" "$$text"; done
+		printf '  make %-7s %s\n' "$$name" "$$text"; done
 
 # On a terminal, set -m gives the demo a separate process group, so that Ctrl-C only reaches the demo, not make.
 demo:  ## the portal with fake vendors in the browser (ONCE=1: without a browser, PORT=8000, ARGS=...)
@@ -48,6 +48,10 @@ bench:  ## the package beside its peers, in ratios (ARGS="intake --rounds 3", AR
 	@$(setup) test bench
 	@exec $(in_venv) -m benchmarks $(ARGS)
 
+mutants:  ## small changes of the code that a test should notice (ARGS="sso --sample 300 --seed 14")
+	@$(setup) test mutants
+	@exec $(in_venv) -m mutants $(ARGS)
+
 trace:  ## the functions on the path of one delivery and one dispatch
 	@$(setup) test
 	@$(in_venv) -m scripts.trace
@@ -60,4 +64,4 @@ setup:  ## only set up .venv (EXTRAS="test mariadb")
 	@$(setup) $(EXTRAS)
 
 clean:  ## remove what the other commands made
-	rm -rf .venv .demo .tox .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build
+	rm -rf .venv .demo .tox .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .mutants build dist docs/_build

@@ -74,6 +74,9 @@ def test_a_receiver_that_ends_its_worker_releases_the_other_events(commit_after,
         assert dispatch_pending() == {"dispatched": left}
     assert effects() == ["1", "3"]
     assert list(ReceivedEvent.objects.order_by("pk").values_list("attempts", flat=True)) == [1, 1, 1]
+    with later(61):
+        dispatch_pending()
+    assert set(ReceivedEvent.objects.exclude(status="pending").values_list("interruptions", flat=True)) == {0}
 
 
 def test_an_event_that_no_worker_survives_fails(settings):
@@ -89,6 +92,7 @@ def test_an_event_that_no_worker_survives_fails(settings):
     event = ReceivedEvent.objects.get(vendor_event_id="1")
     assert (event.status, event.next_attempt_at) == ("failed", None)
     assert event.last_error == "No worker lived to finish any of the last 8 attempts."
+    assert (event.claim, event.interruptions) == (None, 0), "run again by hand, it would have fewer attempts"
 
 
 def test_another_worker_claims_the_events_of_a_dead_one_after_the_lease(settings):
@@ -130,7 +134,7 @@ def test_retries_do_not_count_as_crashes(settings):
     assert (stored().status, stored().interruptions) == ("pending", 0)
 
 
-def test_a_worker_whose_claim_ran_out_leaves_no_effect():
+def test_a_worker_whose_claim_ran_out_leaves_no_effect(caplog):
     """Invariant 5: two workers with the same event; only the one that holds the claim commits."""
     deliver(big_interview(), '{"webhook": {"id": "1", "event_name": "x"}}')
     (slow,) = claim()
@@ -138,6 +142,7 @@ def test_a_worker_whose_claim_ran_out_leaves_no_effect():
         with later(61):
             assert dispatch_pending() == {"dispatched": 1}
         assert dispatch.dispatch(slow) == ["pending"]
+    assert f"event {slow.pk}: the claim ran out, another worker has it" in caplog.messages
     assert effects() == ["1"]
     assert stored().status == "dispatched"
 

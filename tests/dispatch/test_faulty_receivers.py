@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.exceptions import RetryLater
+from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.signals import (
     event_received,
 )
@@ -122,6 +123,21 @@ def test_a_receiver_that_breaks_its_transaction_does_not_undo_the_others(harm):
     assert outcome("harm")["error"]
     assert effects("harm") == []
     assert not connection.in_atomic_block
+
+
+def test_the_log_says_why_receivers_run_one_by_one(caplog):
+    caplog.set_level("INFO", "django_bi_integration")
+    to = big_interview()
+    deliver(to, interview_event("1"))
+    deliver(to, interview_event("2", interview="2"))
+    with subscribed(event_received, leave_block_open):
+        dispatch_pending()
+    first, second = ReceivedEvent.objects.order_by("pk").values_list("pk", flat=True)
+    assert [text for text in caplog.messages if text.endswith("one by one")] == [
+        "a transaction of 2 events: TransactionLost; they run one by one",
+        f"event {first}: TransactionLost; its receivers run one by one",
+        f"event {second}: TransactionLost; its receivers run one by one",
+    ]
 
 
 class Rude(Exception):

@@ -161,3 +161,11 @@ def test_a_variable_of_an_enclosing_function_that_is_not_bound_yet_is_retried():
     with subscribed(event_received, receiver):
         deliver(big_interview())
         assert dispatch_pending() == {"pending": 1}
+
+
+def test_a_built_in_receiver_without_a_signature_may_be_tried_again():
+    """Python cannot say which arguments it accepts."""
+    deliver(big_interview())
+    with subscribed(event_received, max, dispatch_uid="built-in"):
+        assert dispatch_pending() == {"pending": 1}
+    assert stored().receiver_results["built-in"]["error"].startswith("TypeError")

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
@@ -130,6 +131,8 @@ def test_a_silent_broker_holds_nobody(silent_broker):
     elapsed = time.monotonic() - before
     assert not own.wait(0.3), "the broker cannot have taken it"
     assert elapsed < 5, "asking waited for an answer that never came"
+    daemons = {thread.name: thread.daemon for thread in threading.enumerate()}
+    assert daemons["django_bi_integration notifier"], "a process could not exit meanwhile"
 
 
 @pytest.fixture
@@ -148,6 +151,30 @@ def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(fr
         assert sent == ["django_bi_integration.dispatch"] * number
 
 
+@pytest.mark.parametrize(
+    ("version", "options", "waits"),
+    [
+        (b"2.0.26", {}, True),
+        (b"2.0.9", {b"processes": b"2"}, True),
+        (b"2.0.26", {b"enable-threads": True}, False),
+        (b"2.0.26", {b"threads": b"2"}, False),
+        (b"2.0.27", {}, False),
+        (b"2.1", {}, False),
+        (b"2.0.26.1", {"enable-threads": True}, False),
+    ],
+)
+def test_under_a_uwsgi_whose_threads_stop_a_request_waits_for_its_notification(monkeypatch, version, options, waits):
+    """As uWSGI's own module reports its version and its options, which are bytes or text."""
+    own = Notifier()
+    own.use(Celery("fast", broker="memory://localhost/", set_as_current=False))
+    sent = []
+    own.app.send_task = lambda *arguments, **more: (time.sleep(0.2), sent.append(threading.current_thread()))
+    monkeypatch.setattr("django_bi_integration.dispatch.notify.uwsgi", SimpleNamespace(version=version, opt=options))
+    own.request()
+    assert bool(sent) == waits
+    assert own.wait(10)
+
+
 def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between_requests, silent_broker):
     """Invariant 4: no request waits longer than a second, and those after it do not wait at all."""
     own = Notifier()
@@ -159,6 +186,8 @@ def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between
         waits.append(time.monotonic() - before)
     assert waits[0] < 5
     assert sum(waits[1:]) < 0.5
+    daemons = {thread.name: thread.daemon for thread in threading.enumerate()}
+    assert daemons["django_bi_integration notifier"], "a process could not exit meanwhile"
 
 
 def test_a_broker_that_rejects_is_asked_once_in_a_while_by_such_a_process(frozen_between_requests):

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from django_bi_integration import tasks
 from django_bi_integration.dispatch import horizon
+from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import ReceivedEvent
 from django_bi_integration.webhooks.receive import receive
 from tests.helpers.deliveries import big_interview, interview_event
@@ -78,6 +79,16 @@ def test_what_has_been_due_for_long_is_found_by_the_next_full_look(monkeypatch):
         return ReceivedEvent.objects.get().status == "dispatched"
 
     wait_until(is_dispatched)
+
+
+def test_what_has_been_due_for_long_waits_for_the_next_full_look():
+    """A worker that has just looked at everything does not look that far back, one that has just started does."""
+    own = horizon.Horizon()
+    dispatch_pending(horizon=own)
+    with time_machine.travel(timezone.now() - timedelta(hours=1)):
+        receive(big_interview(), interview_event("late"))
+    assert dispatch_pending(horizon=own) == {}
+    assert dispatch_pending(horizon=horizon.Horizon()) == {"dispatched": 1}
 
 
 def test_a_clock_that_is_set_back_hides_nothing():

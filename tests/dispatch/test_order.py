@@ -124,6 +124,19 @@ def test_an_object_with_more_events_than_a_claim_delays_no_other(monkeypatch):
     assert [event.vendor_event_id for event in claim()] == ["1", "2", "3"]
 
 
+def test_an_event_without_a_time_comes_last_even_if_its_object_has_more_events_than_a_claim(monkeypatch):
+    monkeypatch.setattr(queue, "MAX_CLAIM", 2)
+    to = big_interview()
+    deliver(to, interview_event("timeless", at="never").replace(b'"created_at"', b'"x"'))
+    assert ReceivedEvent.objects.get().occurred_at is None
+    for number in (1, 2):
+        deliver(to, interview_event(str(number), at=f"2020-01-0{number}T00:00:00.000Z"))
+    received = Recorder()
+    with subscribed(event_received, received):
+        assert dispatch_pending() == {"dispatched": 3}
+    assert received.events == ["1", "2", "timeless"]
+
+
 def test_an_event_older_than_one_that_was_dispatched_is_stale():
     """Invariant 7: it is sent all the same, and receivers can see it."""
     to = big_interview()

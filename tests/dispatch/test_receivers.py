@@ -184,3 +184,19 @@ def test_logs_contain_neither_payload_nor_error_text(caplog):
     (record,) = [record for record in caplog.records if record.name.startswith("django_bi_integration")]
     assert "LookupError" in record.getMessage()
     assert "secret" not in caplog.text
+
+
+def test_of_a_long_dispatch_uid_200_characters_are_the_receivers_name():
+    deliver(big_interview())
+    with subscribed(event_received, effect_of("long"), dispatch_uid="x" * 300):
+        assert dispatch_pending() == {"dispatched": 1}
+    assert list(stored().receiver_results) == ["x" * 200]
+
+
+def test_the_duration_of_the_quickest_receiver_is_more_than_nothing():
+    deliver(big_interview())
+    with subscribed(event_received, Recorder(), dispatch_uid="quick"):
+        dispatch_pending()
+    duration = outcome("quick")["duration_ms"]
+    assert isinstance(duration, float)
+    assert duration > 0

@@ -268,6 +268,26 @@ def test_what_waits_for_the_commit_runs_as_its_receiver_left_things():
     assert seen == ["fr", "de"]
 
 
+def test_what_a_receiver_changes_in_the_storage_of_an_older_asgiref_reaches_no_other():
+    """Before 3.9, asgiref keeps a dictionary in a context variable, and Django the active language in that."""
+    storage = ContextVar("asgiref.local", default=None)
+    storage.set({"language": "en"})
+    seen = []
+
+    def changes_it(**arguments):
+        seen.append(dict(storage.get()))
+        storage.get()["language"] = "de"
+
+    deliver(big_interview())
+    with (
+        subscribed(event_received, changes_it, dispatch_uid="first"),
+        subscribed(event_received, changes_it, dispatch_uid="second"),
+    ):
+        assert dispatch_pending() == {"dispatched": 1}
+    assert seen == [{"language": "en"}] * 2
+    assert storage.get() == {"language": "en"}
+
+
 def test_a_receiver_that_changes_its_event_changes_it_for_itself_only():
     """It is stored as it was, and the next receiver gets it as it was."""
     seen = []

@@ -43,6 +43,8 @@ TRICKS = [
     " //evil.example",
     "/%09/evil.example",
     "/%0d%0aLocation:%20https://evil.example",
+    "/%ff",
+    "/%c0%afevil.example",  # a slash in overlong UTF-8, which lenient servers accept
     "/x\r\nSet-Cookie: a=b",
     "/\x00",
     "/%00",
@@ -54,7 +56,9 @@ TRICKS = [
     ":@evil.example",
     "javascript:alert(1)",
     "data:text/html,x",
-    "/" + "a" * 4096,
+    "/a%25252520b",
+    "/" + "a" * 4094,
+    "/" + "a/" * 1100,  # a slash takes three characters when it is percent-encoded
 ]
 PATHS = [
     "/",
@@ -66,6 +70,8 @@ PATHS = [
     "/vidéo",
     "/100%",
     "/x?next=https://elsewhere.example/",
+    "/a%252520b",  # decoded three times
+    "/" + "a" * 4093,  # 4096 characters when it is percent-encoded
 ]
 
 
@@ -121,7 +127,13 @@ def test_an_origin_given_as_text_is_one_origin(settings):
         check_return_url("https:///evil.example/")
 
 
-@pytest.mark.parametrize("url", [ORIGIN, f"{ORIGIN}/", f"{ORIGIN}/a?b=c#d", "http://localhost:3000/x", "/portal/"])
+#: As long as a return URL may be: 4096 characters when it is percent-encoded.
+LONGEST_URL = ORIGIN + "/".ljust(4097 - len(quote(f"{ORIGIN}/", safe="")), "a")
+
+
+@pytest.mark.parametrize(
+    "url", [ORIGIN, f"{ORIGIN}/", f"{ORIGIN}/a?b=c#d", "http://localhost:3000/x", "/portal/", LONGEST_URL]
+)
 def test_a_return_url_of_an_allowed_origin_is_accepted(origins, url):
     assert check_return_url(url) == url
 
@@ -150,6 +162,9 @@ def test_a_return_url_of_an_allowed_origin_is_accepted(origins, url):
         "https://[app.example.edu/",
         "localhost:3000",
         "//app.example.edu/",
+        f"{ORIGIN}/é",
+        f"{ORIGIN}/a b",
+        f"{LONGEST_URL}a",
     ],
     ids=ascii,
 )
@@ -174,6 +189,7 @@ def test_no_accepted_return_url_has_another_origin(url):
     assert (seen.scheme, seen.netloc) in {("https", "here.example"), ("https", "app.example.edu")}
 
 
+@pytest.mark.database
 @pytest.mark.django_db
 class TestDestinations:
     """Pages by name."""
@@ -206,6 +222,14 @@ class TestDestinations:
         dispatch_pending()
         with pytest.raises(NotAllowed):
             destination(name, partner_id, options)
+
+    def test_an_interview_of_nobody_is_no_visitors(self):
+        """A visitor has no partner id before the launch, and the vendor may report an interview without one."""
+        deliver(big_interview(), interview_event("1").replace(b'"abc123"', b'""'))
+        dispatch_pending()
+        assert ObjectState.objects.get().subject_id == ""
+        with pytest.raises(NotAllowed):
+            destination("review", "", {"interview": "95607"})
 
     def test_a_link_to_another_host_is_rejected(self):
         """Even if it comes from the vendor."""

@@ -110,6 +110,13 @@ def test_a_failed_launch_does_not_claim_the_id(api, first, second):
     assert (launch(first), launch(second)) == (502, 302)
 
 
+def test_a_launch_whose_process_died_does_not_claim_the_id(api, first, second):
+    then = timezone.now() - timedelta(hours=1)
+    account = BigInterviewAccount.objects.get()
+    SSOSession.objects.create(user=first, account=account, partner_id="Johnson", requested_at=then)
+    assert launch(second) == 302
+
+
 def test_of_two_users_at_the_same_time_only_one_is_redirected(api, first, second):
     class MeetsAnother(HTTPAdapter):
         def send(self, *arguments, **options):

@@ -12,7 +12,7 @@ import pytest
 import time_machine
 from django.contrib.auth.models import User
 from django.core import serializers
-from django.db import connections
+from django.db import IntegrityError, connections, transaction
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import Client
 from django.utils import timezone
@@ -24,6 +24,7 @@ from django_bi_integration.exceptions import (
     BIIntegrationError,
     LaunchInProgress,
     NoAccount,
+    NoPartnerID,
     NotAllowed,
     Unavailable,
     UndecryptableKey,
@@ -155,11 +156,27 @@ def test_the_return_is_recorded_once_and_redirects_to_the_return_url(logged_in, 
     returned = Recorder()
     with subscribed(sso_returned, returned):
         # Without the cookie, because the student's session here may have expired.
-        responses = [Client().get(urlsplit(url).path) for _ in range(2)]
-    assert [response["Location"] for response in responses] == ["/portal/?x=1"] * 2
+        for _ in range(2):
+            assert Client().get(urlsplit(url).path)["Location"] == "/portal/?x=1"
+            assert [call["session"].status for call in returned.calls] == ["returned"]
     session = SSOSession.objects.get()
-    assert (session.status, len(returned.calls)) == ("returned", 1)
-    assert session.returned_at is not None
+    assert session.status == "returned"
+    assert session.returned_at == returned.calls[0]["session"].returned_at > session.redirected_at
+
+
+def test_receivers_can_ask_for_the_sender_that_is_documented(logged_in, api):
+    account()
+    good = api.scripts[0]
+    api.scripts[:] = [answer(401), good]
+    calls = Recorder()
+    with (
+        subscribed(sso_failed, calls, sender=SSOSession),
+        subscribed(sso_launched, calls, sender=SSOSession),
+        subscribed(sso_returned, calls, sender=SSOSession),
+    ):
+        logged_in.get(LOGIN)
+        logged_in.get(urlsplit(query(logged_in.get(LOGIN))["return_url"]).path)
+    assert [call["signal"] for call in calls.calls] == [sso_failed, sso_launched, sso_returned]
 
 
 @pytest.mark.parametrize(("asked", "allowed"), [("", True), ("https://app.example.edu/", False)])
@@ -182,7 +199,8 @@ def test_a_user_who_is_not_logged_in_logs_in_first(client, api):
     response = client.get(LOGIN, {"to": "dashboard"})
     assert response["Location"] == "/accounts/login/?next=/bi/sso/login/%3Fto%3Ddashboard"
     json = client.post(LAUNCH)
-    assert (json.status_code, json.json()["error"]) == (401, "not_logged_in")
+    assert json.status_code == 401
+    assert json.json() == {"error": "not_logged_in", "message": "Please log in first."}
     assert api.requests == []
 
 
@@ -217,6 +235,7 @@ def test_a_prefetched_link_starts_no_launch(logged_in, api):
 def test_methods(logged_in):
     assert logged_in.post(LOGIN).status_code == 405
     assert logged_in.get(LAUNCH).status_code == 405
+    assert logged_in.post("/bi/sso/return/00000000-0000-4000-8000-000000000000/").status_code == 405
 
 
 def test_a_project_that_requires_a_log_in_everywhere(settings, logged_in, api):
@@ -289,6 +308,13 @@ class TestFailures:
         assert type(failed.calls[0]["error"]).__name__ in session.error
         assert ("Retry-After" in response) == ("Try again" in response.content.decode()) == (status == 503)
 
+    def test_without_a_time_of_the_api_one_is_asked_to_wait_a_minute(self, logged_in, api):
+        api.scripts[:] = [answer(500)]
+        account()
+        assert logged_in.get(LOGIN)["Retry-After"] == "60"
+        api.scripts[:] = [answer(429, Retry_After="90")]
+        assert logged_in.get(LOGIN)["Retry-After"] == "90"
+
     def test_a_missing_name_is_reported_before_the_api_is_called(self, logged_in, student, api):
         User.objects.update(last_name=" ", email="")
         account()
@@ -310,6 +336,35 @@ class TestFailures:
         session = SSOSession.objects.get()
         assert (session.error.partition(":")[0], session.failures) == ("NoAccount", 3)
         assert api.requests == []
+
+    def test_the_record_names_the_account_that_is_missing_or_closed_to_visitors(self, logged_in, student, api):
+        assert logged_in.get(LOGIN, {"account": "elsewhere"}).status_code == 502
+        assert SSOSession.objects.get().error == (
+            "NoAccount: There is no Big Interview account 'elsewhere' that is active and has an API key."
+        )
+        account()
+        with pytest.raises(NoAccount, match=r"The Big Interview account xyz.* does not allow anonymous users"):
+            sso.start(None, account="xyz")
+
+    def test_two_students_without_an_account_have_a_record_each(self, student, api):
+        """These launches fail before anything is stored."""
+        for launching in (student, User.objects.create_user("second")):
+            with pytest.raises(NoAccount) as failure:
+                sso.start(launching)
+            assert failure.value.session.user == launching
+        assert list(SSOSession.objects.values_list("failures", flat=True)) == [1, 1]
+
+    def test_of_a_long_message_of_the_host_2000_characters_are_kept(self, student, api, settings):
+        settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_launch.verbose"}
+        account()
+        with pytest.raises(NoPartnerID):
+            sso.start(student)
+        error = SSOSession.objects.get().error
+        assert (error[:20], len(error)) == ("NoPartnerID: No id. ", 2_000)
+
+    def test_the_page_leads_back_to_the_site(self, logged_in, settings):
+        settings.BI_INTEGRATION |= {"RETURN_PAGE": "/careers/"}
+        assert '<a href="/careers/">Go back</a>' in logged_in.get(LOGIN).content.decode()
 
     def test_a_lost_encryption_key_is_recorded_and_the_ciphertext_is_not_sent(self, logged_in, api, settings):
         settings.BI_INTEGRATION |= {"ENCRYPTION_KEYS": ["a" * 40]}
@@ -394,12 +449,25 @@ class TestFailures:
         with subscribed(sso_launched, bad):
             assert logged_in.get(LOGIN).status_code == 302
 
-    def test_a_project_can_replace_the_page(self, logged_in, settings, tmp_path):
+    def test_a_project_can_replace_the_pages(self, logged_in, api, settings, tmp_path):
+        """Their templates may use what the project's context processors add."""
         folder = tmp_path / "django_bi_integration" / "sso"
         folder.mkdir(parents=True)
-        (folder / "failed.html").write_text("Our look: {{ message }} {{ reference }}")
+        (folder / "failed.html").write_text("For {{ user }}: {{ message }} {{ reference }}")
+        (folder / "in_progress.html").write_text("For {{ user }}: {{ retry_url }}")
         settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
-        assert logged_in.get(LOGIN).content.startswith(b"Our look: Sign-in to Big Interview is not working right")
+        assert logged_in.get(LOGIN).content.startswith(b"For student: Sign-in to Big Interview is not working right")
+        framed = logged_in.get(LOGIN, headers={"sec-fetch-dest": "iframe"})
+        assert framed.content == b"For student: Big Interview cannot be shown inside another page. "
+        account()
+        responses = [logged_in.get(LOGIN, {"to": "dashboard"}) for _ in range(2)]
+        assert responses[1].content == b"For student: /bi/sso/login/?to=dashboard"
+
+    def test_the_log_has_the_reference_and_the_class_of_the_error(self, logged_in, api, caplog):
+        api.scripts[:] = [answer(401)]
+        account()
+        logged_in.get(LOGIN)
+        assert f"launch {SSOSession.objects.get().reference} failed: KeyRejected" in caplog.messages
 
 
 def partner_id(user):
@@ -410,6 +478,11 @@ def partner_id(user):
 def partner_user(number):
     """Return the user of such an id."""
     return User.objects.filter(username=number.removeprefix("no-")).first()
+
+
+def verbose(user):
+    """Raise an exception with a long message."""
+    raise NoPartnerID("No id. " * 1_000)
 
 
 def broken(user):
@@ -465,6 +538,13 @@ def test_visitors_may_practise_if_the_account_allows_it(client, api):
     assert client.post(LAUNCH).status_code == 200
 
 
+def test_of_a_long_id_that_the_api_gives_to_a_visitor_64_characters_are_kept(client, api):
+    api.scripts[:] = [answer(201, user("anon_" + "x" * 100))]
+    account(allows_anonymous=True)
+    assert client.get(LOGIN).status_code == 302
+    assert SSOSession.objects.get().partner_id == "anon_" + "x" * 59
+
+
 def test_several_organisations_work_side_by_side(student, settings, api):
     settings.BI_INTEGRATION = {}
     accounts = [account("one", "1" * 32), account("two", "2" * 32, is_default=True)]
@@ -504,7 +584,15 @@ class TestDoubleClicks:
         first, second = logged_in.post(LAUNCH), logged_in.post(LAUNCH)
         assert (first.status_code, second.status_code) == (200, 409)
         assert second.json()["error"] == "in_progress"
-        assert second["Retry-After"]
+        assert int(second["Retry-After"]) > 3
+
+    def test_it_breaks_no_transaction_of_the_caller(self, student, api):
+        account()
+        with transaction.atomic():
+            sso.start(student)
+            with pytest.raises(LaunchInProgress):
+                sso.start(student)
+            assert SSOSession.objects.count() == 1
 
     def test_a_moment_later_it_is_another_launch(self, logged_in, api):
         account()
@@ -669,6 +757,14 @@ def test_a_project_may_start_a_launch_in_its_own_view(student, api):
     assert TOKEN in launch.url
     assert TOKEN not in repr(launch)
     assert "return_url" not in launch.url
+
+
+def test_for_a_user_who_was_deleted_meanwhile_no_token_is_requested(student, api):
+    account()
+    User.objects.filter(pk=student.pk).delete()
+    with pytest.raises((IntegrityError, RuntimeError)):
+        sso.start(student)
+    assert api.requests == []
 
 
 @pytest.mark.parametrize("error", [Unavailable, NoAccount, UndecryptableKey])

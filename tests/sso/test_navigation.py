@@ -2,6 +2,7 @@
 
 import pytest
 from django.conf.urls.i18n import i18n_patterns
+from django.core.checks import run_checks
 from django.test.utils import override_script_prefix
 from django.urls import include, path
 
@@ -113,6 +114,8 @@ def test_a_return_url_with_a_script_prefix_is_recognised(logged_in, api):
     with override_script_prefix("/careers/"):
         assert logged_in.get(LOGIN, {"return_url": "/careers/bi/sso/login/"}).status_code == 400
         assert logged_in.get(LOGIN, {"return_url": "/careers/portal/"}).status_code == 302
+        # Another allowed origin may serve this package without the prefix.
+        assert logged_in.get(LOGIN, {"return_url": f"{ORIGIN}/bi/sso/login/"}).status_code == 400
 
 
 @pytest.mark.parametrize("page", ["/bi/sso/login/", "http://testserver/bi/sso/login/?to=dashboard"])
@@ -121,3 +124,35 @@ def test_a_return_page_that_leads_into_sign_on_is_not_used(logged_in, api, setti
     assert logged_in.get(LOGIN).status_code == 302
     path = f"/bi/sso/return/{SSOSession.objects.get().pk}/"
     assert logged_in.get(path)["Location"] == "/"
+
+
+def test_a_return_page_that_is_not_a_url_is_not_said_to_lead_into_sign_on(settings):
+    settings.BI_INTEGRATION = {"RETURN_PAGE": "http://["}
+    assert "django_bi_integration.E017" not in {message.id for message in run_checks()}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"redirect_to": "/x", "to": "dashboard"}, "Give a path or the name of a page, not both."),
+        ({"redirect_to": "//evil.example/"}, "A path begins with one slash"),
+        ({"redirect_to": "/%2525252525"}, "The path is percent-encoded too many times."),
+        ({"redirect_to": "/" + "a" * 4096}, "The path is longer than 4096 characters"),
+        ({"to": "nowhere"}, "The names are dashboard, track, review, retake."),
+        ({"to": "track"}, "A track needs the number of its chapter."),
+        ({"to": "review", "interview": "1"}, "Webhooks have reported no such interview of this person"),
+        ({"return_url": f"{ORIGIN}/é"}, "contains characters that are not valid in a URL"),
+        ({"return_url": "https://[x/"}, "The return URL is not a valid URL."),
+        ({"return_url": "https://evil.example/"}, "not in BI_INTEGRATION[&#x27;RETURN_URL_ORIGINS&#x27;]"),
+    ],
+)
+def test_the_page_says_to_the_team_of_the_site_what_is_wrong_with_a_link(logged_in, api, options, reason):
+    response = logged_in.get(LOGIN, options)
+    assert response.status_code == 400
+    assert "For the team of this site:" in response.content.decode()
+    assert reason in response.content.decode()
+
+
+def test_a_front_end_reads_what_is_wrong_with_its_body(logged_in):
+    response = logged_in.post(LAUNCH, "[]", content_type="application/json")
+    assert response.json()["message"] == "Send a JSON object whose values are text."

@@ -62,6 +62,8 @@ def test_a_front_end_gets_the_status_and_the_code(monkeypatch, error, status, co
     response = client_of(new_student()).post("/bi/sso/launch/")
     assert (response.status_code, response.json()["error"]) == (status, code)
     assert response.json()["message"]
+    # Only a rejected link has the exception's message; other messages could reveal too much to a stranger.
+    assert (response.json()["message"] == str(error)) == isinstance(error, NotAllowed)
     assert response.json()["reference"] is None
     assert ("Retry-After" in response) == (status in (409, 429, 503))
 

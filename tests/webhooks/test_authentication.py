@@ -31,7 +31,7 @@ STRANGER = "203.0.113.9"
 
 
 @pytest.mark.parametrize(
-    "key", [None, "", KEY.upper(), f"Bearer {KEY}", f"{KEY},{KEY}", KEY[:-1], KEY + "0", "schlüssel"]
+    "key", [None, "", KEY.upper(), f"Bearer {KEY}", f"{KEY},{KEY}", KEY[:-1], KEY + "0", "schlüssel", "ключ"]
 )
 def test_a_wrong_or_missing_key_is_a_401(key):
     """Invariant 2: nothing is stored, and the answer says no more than its status."""

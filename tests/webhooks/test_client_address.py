@@ -7,6 +7,7 @@ rejects is counted with the address.
 import pytest
 
 from django_bi_integration.models import ReceivedEvent, Rejection
+from django_bi_integration.webhooks.client_address import possible_settings
 from tests.helpers.deliveries import (
     COMPLETED,
     VENDOR_ADDRESS,
@@ -254,3 +255,36 @@ def test_the_projects_own_ipware_settings_have_no_say(settings, names, proxies, 
     for name in names:
         setattr(settings, name, IPWARE[name])
     test_the_client_address_is_decided_hop_by_hop(settings, proxies, peer, headers, client)
+
+
+def suggested(forwarded_for, peer):
+    """The settings that would fit, with the client's address that each yields, as text."""
+    return [(setting, str(client)) for setting, client in possible_settings(forwarded_for, peer)]
+
+
+@pytest.mark.parametrize("setting", ["10.0.0.2", {"10.0.0.2"}, None, 7, []], ids=repr)
+def test_the_settings_that_would_fit_are_suggested_even_if_the_current_one_is_unusable(settings, setting):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": setting}
+    assert suggested("203.0.113.7, 10.0.0.1", "10.0.0.2") == [
+        ([], "10.0.0.2"),
+        (["10.0.0.2"], "10.0.0.1"),
+        (["10.0.0.1", "10.0.0.2"], "203.0.113.7"),
+    ]
+
+
+def test_a_proxy_is_suggested_as_the_setting_names_it_if_possible_at_the_same_place(settings):
+    wide, narrow = ["10.0.0.0/8"], "10.0.0.0/24"
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [wide, narrow]}
+    assert suggested("203.0.113.7, 10.0.0.1", "10.0.0.2") == [
+        ([], "10.0.0.2"),
+        ([narrow], "10.0.0.1"),
+        ([wide, narrow], "203.0.113.7"),
+    ]
+    # A proxy that the entry at its place does not contain may still be in another one.
+    assert suggested("203.0.113.7, 10.0.0.1", "10.1.0.2")[2] == ([wide, wide], "203.0.113.7")
+
+
+@pytest.mark.parametrize("hop", ["unknown", "garbage"])
+def test_nothing_beyond_a_hop_that_is_no_address_is_suggested(settings, hop):
+    settings.BI_INTEGRATION = {"TRUSTED_PROXIES": []}
+    assert suggested(f"203.0.113.7, {hop}", "10.0.0.2") == [([], "10.0.0.2"), (["10.0.0.2"], "None")]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import DataError, connection
 from django.urls import reverse
 
 from django_bi_integration.dispatch.worker import dispatch_pending
@@ -260,6 +260,34 @@ def test_an_emoji_in_tables_whose_character_set_lacks_it_is_stored_all_the_same(
         finally:
             for table in tables:
                 cursor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4")
+
+
+def test_of_text_that_is_longer_than_its_column_the_beginning_is_kept():
+    places = [("webhook", name) for name in ("id", "event_name", "partner_id", "api_id", "api_type")]
+    body = body_with(BIG_INTERVIEW, f'"{"x" * 300}"', places)
+    assert deliver(big_interview(), body).status_code == 200
+    event = stored()
+    assert bytes(event.body) == body
+    texts = [event.vendor_event_id, event.event_type, event.subject_id, event.object_id, event.object_type]
+    assert texts == ["x" * 255, "x" * 100, "x" * 255, "x" * 255, "x" * 100]
+
+
+def test_text_that_a_database_rejects_is_stored_as_ascii_beside_the_body():
+    """A database whose encoding lacks a character raises DataError, PostgreSQL in LATIN1 for example."""
+    body = body_with(BIG_INTERVIEW, '"é"', LEAVES[BIG_INTERVIEW])
+
+    def rejects_accents(execute, sql, params, many, context):
+        if "é" in str(params):
+            raise DataError("this character has no equivalent in encoding")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(rejects_accents):
+        assert deliver(big_interview(), body).status_code == 200
+    event = stored()
+    assert bytes(event.body) == body
+    texts = [event.vendor_event_id, event.event_type, event.subject_id, event.object_type, event.object_id]
+    assert [text.isascii() for text in texts] == [True] * 5
+    assert event.vendor_event_id == "?"
 
 
 @pytest.mark.parametrize(
