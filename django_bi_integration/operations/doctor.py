@@ -59,14 +59,14 @@ def examine(url: str | None = None) -> Iterator[Finding]:
 
 
 def system_checks() -> Iterator[Finding]:
-    """Do this package's system checks, with those of ``check --deploy`` and without silenced ones, find something?"""
+    """Do this package's system checks report anything? Include ``check --deploy``, and leave out silenced checks."""
     found = list(_from_checks(checks.run_checks(tags=[APP], include_deployment_checks=True)))
     fine = Finding(Level.OK, "system checks", "the settings are fine, and middleware lets deliveries through")
     yield from found or [fine]
 
 
 def stored_settings() -> Iterator[Finding]:
-    """Do the system checks that read the database find something?"""
+    """Do the system checks that read the database report anything?"""
     yield from _from_checks(checks.run_checks(tags=[checks.Tags.database], databases=[DEFAULT_DB_ALIAS]))
 
 

@@ -72,6 +72,8 @@ def test_a_deletion_comes_last_although_its_time_is_older():
     assert not ReceivedEvent.objects.filter(is_stale=True).exists()
     state = ObjectState.objects.get()
     assert (state.is_deleted, state.newest_at.day) == (True, 2)
+    assert (state.object_type, state.object_id, state.subject_id) == ("Interview", "95607", "abc123")
+    assert state.registration == to
 
 
 @pytest.mark.parametrize("same_receivers_again", [False, True], ids=["retry", "run again by hand"])

@@ -6,6 +6,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 
 from django_bi_integration.models import ReceivedEvent, WebhookRegistration
+from django_bi_integration.webhooks.receive import receive
 from tests.helpers.deliveries import (
     COMPLETED,
     COMPLETED_WITH_COMMENTS,
@@ -38,6 +39,11 @@ def test_the_documented_interview_is_stored_as_received():
     assert (event.subject_id, event.object_type, event.object_id) == ("{partner_id}", "Interview", "95607")
     assert event.occurred_at.isoformat() == "2015-05-18T16:37:13+00:00"
     assert (event.status, event.deliveries, event.origin) == ("pending", 1, "webhook")
+
+
+def test_an_event_that_a_project_stores_again_has_the_origin_replay():
+    receive(big_interview(), CREATED, origin=ReceivedEvent.Origin.REPLAY)
+    assert (stored().origin, bytes(stored().body)) == ("replay", CREATED)
 
 
 def test_the_documented_completion_is_stored_as_received():

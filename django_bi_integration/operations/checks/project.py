@@ -27,7 +27,7 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
-    """E007: times are aware, as the vendors' times are."""
+    """E007: USE_TZ is on, because the vendors' times have time zones."""
     if django_settings.USE_TZ:
         return []
     return [

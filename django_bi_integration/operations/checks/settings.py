@@ -108,7 +108,7 @@ def check_return_url_origins(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_dotted_paths(**kwargs: Any) -> list[CheckMessage]:
-    """E010: a dotted path that names a function leads to one."""
+    """E010: every function, or the dotted path of one, can be called."""
     return [message for name in DOTTED_PATHS for message in _check_dotted_path(name, valid(name))]
 
 
