@@ -191,7 +191,7 @@ def test_a_body_over_the_limit_is_rejected(running):
     assert post(running, "default", VENDOR, body=b"{" + b" " * 300_000) == 413
 
 
-def test_what_the_table_says(running, request):
+def test_forged_headers_count_as_the_documentation_says(running, request):
     """The measurements match the documentation: a forged header counts only with the options that it warns about."""
     measured = {
         "version": running.server.version,
