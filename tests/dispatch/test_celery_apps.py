@@ -1,4 +1,4 @@
-"""Which Celery app notifies workers if a process has several. Each test starts a separate process."""
+"""Which Celery app notifies workers if a process has several. Most tests start a separate process."""
 
 import json
 import os
@@ -11,8 +11,9 @@ from celery import Celery
 from django_bi_integration.dispatch.notify import Notifier
 from tests.operations.test_checks import ROOT, ids, messages
 
-#: A host's project: two Celery apps, with a queue each on a broker in memory, which deliver an event and say what came
-#: of it. ``{early}`` and ``{late}`` stand before and after Django is set up.
+#: A host project with two Celery apps, each with a queue on a broker in memory. It receives one delivery, and prints
+#: the number of messages in each queue and the ids of the check messages. ``{early}`` runs before Django is set up,
+#: ``{late}`` after it.
 PROJECT = """
 import json, os, sys, types
 from celery import Celery
@@ -55,7 +56,7 @@ NAMED = {"CELERY_APP": "university.dispatching"}
 
 
 def run(early, late="", setting=None, *, current=True):
-    """How many messages each app's queue has, and the ids of what the checks found."""
+    """Run PROJECT. Return the number of messages in each app's queue, and the ids of the check messages."""
     code = PROJECT.format(early=early, late=late, setting=setting or {}, current=current)
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     command = [sys.executable, "-c", code]
@@ -65,33 +66,32 @@ def run(early, late="", setting=None, *, current=True):
     return queues, [name.removeprefix("django_bi_integration.") for name in found]
 
 
-def test_the_app_that_is_named_gets_the_notifications():
-    """Also if another app is created after it, which is then Celery's current one."""
+def test_the_app_that_the_setting_names_notifies_workers():
+    """Even if another app is created after it and becomes Celery's current app."""
     early = f"{DISPATCHING}\n{REPORTING}"
     assert run(early, setting=NAMED) == ({"dispatching": 1, "reporting": 0}, [])
 
 
-def test_several_apps_without_a_setting_are_a_warning():
-    """Nothing says which one is meant."""
+def test_several_apps_without_the_setting_are_a_warning():
+    """The package cannot know which app has the workers."""
     assert run(f"{DISPATCHING}\n{REPORTING}") == ({"dispatching": 0, "reporting": 1}, ["W012"])
     assert run(DISPATCHING, REPORTING) == ({"dispatching": 1, "reporting": 0}, ["W012"])
 
 
-def test_an_app_that_is_created_after_django_is_set_up_can_be_named():
-    """Without the name, the package knows of no app."""
+def test_the_setting_can_name_an_app_that_is_created_after_django_is_set_up():
     assert run("", DISPATCHING, NAMED) == ({"dispatching": 1, "reporting": 0}, [])
 
 
-def test_an_app_that_never_becomes_the_current_one_is_no_reason_to_warn():
-    """Its author said so."""
+def test_an_app_with_set_as_current_false_causes_no_warning():
+    """It never becomes Celery's current app, so only one app is left that can be meant."""
     early = DISPATCHING.replace('app("dispatching")', 'Celery("dispatching", broker="memory://")')
     early += '\nmodule.dispatching.conf.task_default_queue = "dispatching"'
     assert run(f"{early}\n{REPORTING}", current=False) == ({"dispatching": 1, "reporting": 0}, [])
 
 
 @pytest.mark.parametrize("path", ["university", "tests.no_such_module.app", "tests.operations.test_checks.ids"])
-def test_a_name_that_leads_to_no_app_is_an_error_and_costs_no_delivery(settings, path):
-    """The event is stored; the sweep dispatches it."""
+def test_a_setting_that_names_no_celery_app_is_a_check_error_and_disables_notifications(settings, path):
+    """The sweep dispatches the events then."""
     settings.BI_INTEGRATION = {"CELERY_APP": path}
     assert ids() == ["E018"]
     assert f"BI_INTEGRATION['CELERY_APP'] is '{path}'" in messages()[0]

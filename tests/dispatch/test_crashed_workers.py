@@ -1,4 +1,4 @@
-"""Workers that die: another one takes over their events, and a receiver that crashes workers fails in the end."""
+"""Workers that crash: another worker takes over their events, and a receiver that crashes workers fails in the end."""
 
 import math
 from contextlib import ExitStack
@@ -22,16 +22,14 @@ from tests.helpers.deliveries import (
     stored,
     subscribed,
 )
-
-# Effects are committed and connections are lost in earnest here.
 from tests.helpers.receivers import Killed, effect_of, effects, later
 
-# Effects are committed and connections are really lost here.
+# Receivers commit their effects, and some lose the connection.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
 def test_a_receiver_that_crashes_workers_fails_and_the_others_are_done():
-    """The queue goes on, and the event says which receiver it was."""
+    """Other events are dispatched, and the outcome names the receiver that crashed the worker."""
     to = big_interview()
     deliver(to, interview_event("1", interview="1"))
     deliver(to, interview_event("2", interview="2"))
@@ -80,7 +78,7 @@ def test_a_receiver_that_ends_its_worker_releases_the_other_events(commit_after,
 
 
 def test_an_event_that_no_worker_survives_fails(settings):
-    """It dies outside any receiver, again and again: the attempt was counted before."""
+    """Each worker crashes outside any receiver, so no receiver's outcome counts the crashes, but the event does."""
     settings.BI_INTEGRATION = {"MAX_ATTEMPTS": 2}
     deliver(big_interview(), interview_event("1"))
     for attempt in range(8):
@@ -92,10 +90,10 @@ def test_an_event_that_no_worker_survives_fails(settings):
     event = ReceivedEvent.objects.get(vendor_event_id="1")
     assert (event.status, event.next_attempt_at) == ("failed", None)
     assert event.last_error == "No worker lived to finish any of the last 8 attempts."
-    assert (event.claim, event.interruptions) == (None, 0), "run again by hand, it would have fewer attempts"
+    assert (event.claim, event.interruptions) == (None, 0), "a retry by hand would have fewer attempts"
 
 
-def test_another_worker_claims_the_events_of_a_dead_one_after_the_lease(settings):
+def test_another_worker_claims_the_events_of_a_crashed_one_after_the_lease(settings):
     settings.BI_INTEGRATION = {"LEASE_SECONDS": 60}
     deliver(big_interview(), interview_event("1"))
     assert len(claim()) == 1  # and this worker dies
@@ -110,7 +108,7 @@ def test_another_worker_claims_the_events_of_a_dead_one_after_the_lease(settings
 
 
 def test_retries_do_not_count_as_crashes(settings):
-    """Many receivers that each ask for later, and one worker that is killed: nothing is set aside."""
+    """Sixteen receivers that ask for a later retry make many attempts, and one worker crashes: the event goes on."""
     settings.BI_INTEGRATION = {"MAX_ATTEMPTS": 3}
     deliver(big_interview())
 
@@ -126,7 +124,7 @@ def test_retries_do_not_count_as_crashes(settings):
         for seconds in range(0, 1400, 100):
             with later(seconds):
                 dispatch_pending()
-        assert stored().attempts > 12, "that many workers may die over an event"
+        assert stored().attempts > 12, "the event had no more attempts than workers may crash on it"
         with later(1500):
             assert len(claim()) == 1  # and this worker dies
         with later(1600):
@@ -135,7 +133,7 @@ def test_retries_do_not_count_as_crashes(settings):
 
 
 def test_a_worker_whose_claim_ran_out_leaves_no_effect(caplog):
-    """Invariant 5: two workers with the same event; only the one that holds the claim commits."""
+    """Invariant 5: if two workers have the same event, only the one that holds the claim commits."""
     deliver(big_interview(), '{"webhook": {"id": "1", "event_name": "x"}}')
     (slow,) = claim()
     with subscribed(event_received, effect_of("good")):
@@ -160,7 +158,7 @@ def test_the_attempt_is_counted_before_the_receivers_run():
 
 
 def test_a_released_event_is_as_it_was_before_the_claim():
-    """Also that a worker did not get done with it."""
+    """It is still marked as unfinished by an earlier worker."""
     deliver(big_interview())
     claim()  # and this worker dies
     as_it_was = ReceivedEvent.objects.values().get()
@@ -171,8 +169,8 @@ def test_a_released_event_is_as_it_was_before_the_claim():
     assert event.was_unfinished
 
 
-def test_rows_that_are_deleted_while_claimed_stop_no_other_event():
-    """Delete an event with its object's state, only an event, only a state, and a registration with all its rows."""
+def test_deleting_rows_while_their_events_are_claimed_stops_no_other_event():
+    """Deleted are an event with its object's state, only an event, only a state, and a registration."""
     to, gone = big_interview(), big_interview()
     for number in "1234":
         deliver(to, interview_event(number, interview=number))

@@ -1,4 +1,4 @@
-"""Receivers do not affect each other, whatever one raises or breaks: invariants 5 and 6."""
+"""Receivers do not affect each other, whatever one of them raises or breaks: invariants 5 and 6."""
 
 import asyncio
 import signal
@@ -24,8 +24,6 @@ from tests.helpers.deliveries import (
     stored,
     subscribed,
 )
-
-# Effects are committed and connections are lost in earnest here.
 from tests.helpers.receivers import (
     continue_after_a_failed_query,
     effect_of,
@@ -37,13 +35,13 @@ from tests.helpers.receivers import (
 from tests.helpers.waiting import wait_until
 from tests.host.models import Effect
 
-# Effects are committed and connections are really lost here.
+# Receivers commit their effects, and some lose the connection.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
 @pytest.mark.parametrize("error", [ValueError, OperationalError])
 def test_an_on_commit_callback_that_raises_affects_no_other(error):
-    """Invariant 6: neither the other receivers' callbacks nor the events behind."""
+    """Invariant 6: the other receivers' callbacks run, and so do the next events."""
     called = []
 
     def bad(event, **arguments):
@@ -71,7 +69,7 @@ def leave_savepoint_broken(**arguments):
     with suppress(IntegrityError):
         Effect.objects.create(pk=Effect.objects.create(receiver="x", event_id="x").pk)
     if connection.vendor == "postgresql":
-        Effect.objects.count()  # the transaction is aborted: PostgreSQL rejects
+        Effect.objects.count()  # raises, because PostgreSQL has aborted the transaction
     else:
         raise LookupError
 
@@ -81,7 +79,7 @@ def leave_block_open(**arguments):
 
 
 def interrupted_at_the_end_of_a_block(**arguments):
-    """Django counts one block too many then, as it has not yet taken this one off."""
+    """Raise while Django still counts a block that has ended."""
     transaction.atomic().__enter__()
     raise LookupError
 
@@ -145,11 +143,11 @@ class Rude(Exception):
         return self.args[7]
 
 
-def cannot_tell_its_error(**arguments):
+def raises_an_error_without_text(**arguments):
     raise Rude
 
 
-def asks_for_the_end_of_time(**arguments):
+def retries_at_the_end_of_time(**arguments):
     raise RetryLater(after=timedelta.max)
 
 
@@ -157,7 +155,7 @@ async def is_cancelled(**arguments):
     raise asyncio.CancelledError
 
 
-def says_it_with_an_emoji(**arguments):
+def raises_an_error_with_an_emoji(**arguments):
     raise LookupError("no such student \N{PILE OF POO}")
 
 
@@ -166,10 +164,17 @@ def deletes_its_event(event, **arguments):
 
 
 @pytest.mark.parametrize(
-    "bad", [cannot_tell_its_error, asks_for_the_end_of_time, is_cancelled, says_it_with_an_emoji, deletes_its_event]
+    "bad",
+    [
+        raises_an_error_without_text,
+        retries_at_the_end_of_time,
+        is_cancelled,
+        raises_an_error_with_an_emoji,
+        deletes_its_event,
+    ],
 )
-def test_nothing_that_a_receiver_raises_stops_the_others(bad):
-    """Invariant 6: whatever the error is made of."""
+def test_an_unusual_failure_of_a_receiver_does_not_stop_the_others(bad):
+    """Invariant 6: the failure is recorded, and the retry is due within a year."""
     deliver(big_interview(), interview_event("1"))
     with (
         subscribed(event_received, bad, dispatch_uid="bad"),
@@ -183,7 +188,7 @@ def test_nothing_that_a_receiver_raises_stops_the_others(bad):
 
 
 class SoftTimeLimit(Exception):
-    """As Celery raises it: out of nowhere."""
+    """As Celery's exception of this name, which interrupts any statement."""
 
 
 def test_an_async_receiver_that_is_interrupted_is_cancelled():
@@ -206,7 +211,7 @@ def test_an_async_receiver_that_is_interrupted_is_cancelled():
             raise SoftTimeLimit
 
     def insist():
-        # A signal that comes just before the main thread begins to wait is seen only with the next one.
+        # A signal that comes just before the main thread begins to wait is handled only with the next one.
         started.wait(60)
         while not interrupted and not ended.wait(0.05):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""Errors that no retry can cure end a receiver at once, and say what to do."""
+"""Errors that no retry can fix: the receiver fails at the first attempt, and the error says what to do."""
 
 import importlib
 
@@ -80,8 +80,8 @@ def count(event, **arguments):
 
 
 @pytest.mark.parametrize(("receiver", "remedy"), FINAL.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_an_error_that_no_retry_can_cure_is_final_at_once(receiver, remedy):
-    """Two hours of retries would only hide it. The other receivers are done."""
+def test_an_error_that_no_retry_can_fix_fails_at_the_first_attempt(receiver, remedy):
+    """Two hours of retries would only hide the error. The other receivers are done."""
     deliver(big_interview(), interview_event("1"))
     with subscribed(event_received, receiver, dispatch_uid="bad"), subscribed(event_received, count):
         assert dispatch_pending() == {"failed": 1}
@@ -129,15 +129,15 @@ def raises_inside_a_decorator_that_adds_an_argument(student, **arguments):
         raises_inside_a_decorator_that_adds_an_argument,
     ],
 )
-def test_an_error_that_other_data_may_cure_is_tried_again(receiver):
-    """A TypeError from inside a receiver is not a wrong signature."""
+def test_an_error_that_may_depend_on_data_is_retried(receiver):
+    """For example, a TypeError that the receiver's code raises is not a wrong signature."""
     deliver(big_interview())
     with subscribed(event_received, receiver, dispatch_uid="bad"):
         assert dispatch_pending() == {"pending": 1}
     assert stored().receiver_results["bad"]["status"] == "retry"
 
 
-def test_what_to_do_is_said_also_behind_a_long_error():
+def test_a_long_error_is_shortened_before_the_advice_what_to_do():
     def imports(**arguments):
         raise ImportError("x" * 5_000)
 
@@ -148,7 +148,7 @@ def test_what_to_do_is_said_also_behind_a_long_error():
 
 
 def test_a_variable_of_an_enclosing_function_that_is_not_bound_yet_is_retried():
-    """It may depend on data, as an unbound local variable may."""
+    """It may depend on data, like an unbound local variable."""
 
     def receiver(event, **arguments):
         def title():
@@ -163,8 +163,8 @@ def test_a_variable_of_an_enclosing_function_that_is_not_bound_yet_is_retried():
         assert dispatch_pending() == {"pending": 1}
 
 
-def test_a_built_in_receiver_without_a_signature_may_be_tried_again():
-    """Python cannot say which arguments it accepts."""
+def test_a_built_in_receiver_without_a_signature_is_retried():
+    """Python cannot know which arguments it accepts, so the TypeError may have another cause."""
     deliver(big_interview())
     with subscribed(event_received, max, dispatch_uid="built-in"):
         assert dispatch_pending() == {"pending": 1}

@@ -1,12 +1,10 @@
-"""PostgreSQL at REPEATABLE READ and SERIALIZABLE: what is ended as a conflict is run again, and counts as nothing."""
+"""PostgreSQL at REPEATABLE READ and SERIALIZABLE: after a serialization failure, dispatch runs again, uncounted."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from itertools import count
 
 import pytest
-import time_machine
 from django.db import DatabaseError, connection, connections
 from django.utils import timezone
 
@@ -15,6 +13,7 @@ from django_bi_integration.dispatch.worker import dispatch_pending
 from django_bi_integration.models import ObjectState, ReceivedEvent
 from django_bi_integration.signals import event_received, interview_updated
 from tests.helpers.deliveries import big_interview, deliver, interview_event, stored, subscribed
+from tests.helpers.receivers import later
 from tests.helpers.waiting import wait_until
 from tests.host.models import Counter, Effect
 from tests.invariants.test_concurrency import together
@@ -22,16 +21,16 @@ from tests.invariants.test_concurrency import together
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.database,
-    pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the levels of other databases raise nothing"),
+    pytest.mark.skipif("connection.vendor != 'postgresql'", reason="other databases' levels raise no such errors"),
 ]
 
-#: More statements than any dispatch here makes: a run that no conflict interrupts comes before.
+#: More statements than any dispatch here executes, so that the loop ends with a run that no conflict interrupts.
 MOST = 60
 
 
 @pytest.fixture(params=["repeatable read", "serializable"], autouse=True)
 def level(request):
-    """The isolation level of all connections, as a host project sets it."""
+    """Set the isolation level of all connections, as a host project does."""
     options = connection.settings_dict["OPTIONS"]
     options["options"] = f"-c default_transaction_isolation={request.param.replace(' ', chr(92) + ' ')}"
     connections.close_all()
@@ -40,21 +39,18 @@ def level(request):
     connections.close_all()
 
 
-def later(seconds):
-    return time_machine.travel(timezone.now() + timedelta(seconds=seconds), tick=True)
-
-
 def in_another_transaction(call):
-    """Run the call on a separate connection, and commit it."""
+    """Run the call in a transaction on another connection, and return its result."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(together, call).result(30)
 
 
 @contextmanager
 def conflict_before(number):
-    """Before the statement of that number, another transaction changes the event and its object's state.
+    """Change the event and its object's state in another transaction before the statement with this number.
 
-    Unless they are locked: then no conflict is possible there. Yields the numbers of the statements so far.
+    Locked rows are not changed, because no conflict is possible then. Yield a list that contains the number as soon as
+    that statement is reached.
     """
     statements = count(1)
 
@@ -88,8 +84,8 @@ def nothing(**arguments):
 
 
 @pytest.mark.parametrize("was_unfinished", [False, True], ids=["together", "one by one"])
-def test_a_conflict_at_any_statement_counts_as_nothing(was_unfinished):
-    """It is no attempt, no failure and no crash, and the effect happens once."""
+def test_a_conflict_at_any_statement_is_not_counted(was_unfinished):
+    """It is counted neither as an attempt nor as a failure nor as a crash, and the effect happens once."""
     to = big_interview()
     for number in range(1, MOST):
         for model in (ReceivedEvent, ObjectState, Effect):
@@ -115,7 +111,10 @@ def test_a_conflict_at_any_statement_counts_as_nothing(was_unfinished):
 
 
 class Contended:
-    """A receiver that reads a row which another transaction changes before it writes, so often."""
+    """A receiver that reads a row, which another transaction changes before the receiver writes it.
+
+    This happens in the first ``conflicts`` calls.
+    """
 
     def __init__(self, conflicts):
         self.conflicts = conflicts
@@ -131,7 +130,7 @@ class Contended:
 
 
 @pytest.mark.parametrize("was_unfinished", [False, True], ids=["together", "one by one"])
-def test_a_receiver_that_conflicts_is_run_again(was_unfinished):
+def test_a_receiver_with_a_conflict_runs_again_and_its_effect_happens_once(was_unfinished):
     Counter.objects.create(name="x")
     deliver(big_interview(), interview_event("1"))
     if was_unfinished:
@@ -145,8 +144,8 @@ def test_a_receiver_that_conflicts_is_run_again(was_unfinished):
 
 
 @pytest.mark.parametrize("was_unfinished", [False, True], ids=["together", "one by one"])
-def test_an_event_whose_conflicts_do_not_end_waits_and_nothing_is_counted(was_unfinished):
-    """It says why it waits, keeps what is done, and does not keep the worker busy."""
+def test_an_event_with_endless_conflicts_waits_for_a_later_attempt_and_nothing_is_counted(was_unfinished):
+    """Its error names the reason, and the worker goes on with other events meanwhile."""
     Counter.objects.create(name="x")
     deliver(big_interview(), interview_event("1"))
     if was_unfinished:
@@ -175,8 +174,7 @@ def test_an_event_whose_conflicts_do_not_end_waits_and_nothing_is_counted(was_un
     assert (Counter.objects.get().value, Effect.objects.count()) == (1, 1)
 
 
-def test_workers_that_want_the_same_row_lose_and_double_nothing(settings):
-    """Four workers whose receivers read and then write one row."""
+def test_four_workers_whose_receivers_increment_one_row_count_each_event_once(settings):
     settings.BI_INTEGRATION = {"RETRY_FIRST_SECONDS": 1}
     Counter.objects.create(name="x")
     to = big_interview()

@@ -23,13 +23,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def silent_broker():
-    """A broker that accepts connections and never answers."""
+    """Return the port of a broker that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
-def test_a_delivery_wakes_the_worker(celery_worker_thread):
-    """From the request to the receiver, through a real worker."""
+def test_a_delivery_notifies_the_worker(celery_worker_thread):
+    """A real worker then dispatches the event to its receiver."""
     received = Recorder()
     with subscribed(event_received, received):
         deliver(big_interview())
@@ -37,10 +37,10 @@ def test_a_delivery_wakes_the_worker(celery_worker_thread):
     assert received.events == ["123456789"]
 
 
-def test_a_repeat_wakes_the_worker_too(celery_worker_thread):
+def test_a_duplicate_notifies_the_worker_too(celery_worker_thread):
     """The first delivery's notification may have been lost."""
     to = big_interview()
-    with transaction.atomic():  # as if its process had died between the commit and the notification
+    with transaction.atomic():  # as if its process had crashed between the commit and the notification
         deliver(to)
         transaction.get_connection().run_on_commit.clear()
     assert stored().status == "pending"
@@ -48,8 +48,8 @@ def test_a_repeat_wakes_the_worker_too(celery_worker_thread):
     wait_until(lambda: stored().status == "dispatched")
 
 
-def test_the_sweep_finds_what_no_notify_worker_reached(celery_worker_thread, monkeypatch):
-    """Invariant 4: what beat sends is the same task."""
+def test_the_sweep_finds_an_event_whose_notification_was_lost(celery_worker_thread, monkeypatch):
+    """Invariant 4: beat sends the same task."""
     monkeypatch.setattr(notifier, "request", lambda: None)
     deliver(big_interview())
     (entry,) = beat_schedule().values()
@@ -58,8 +58,8 @@ def test_the_sweep_finds_what_no_notify_worker_reached(celery_worker_thread, mon
     wait_until(lambda: stored().status == "dispatched")
 
 
-def test_a_sweep_outlives_any_difference_between_two_clocks():
-    """Beat sets the limit by its clock; a worker compares it with another clock."""
+def test_a_sweeps_message_does_not_expire_within_an_hour():
+    """Beat sets the time by its clock, and a worker compares it with another clock, which may be wrong."""
     for seconds in (1, 10, 7200):
         (entry,) = beat_schedule(seconds=seconds).values()
         assert entry["options"]["expires"] >= max(3600, seconds)
@@ -70,8 +70,8 @@ def test_a_sweep_outlives_any_difference_between_two_clocks():
     [{"task_annotations": {TASK: {"queue": "webhooks"}}}, {"task_routes": {"django_bi_integration.*": "webhooks"}}],
     ids=["annotation", "route"],
 )
-def test_a_notification_goes_to_the_queue_that_a_sweep_goes_to(setting):
-    """Whether a route or the task's own options say so."""
+def test_a_notification_goes_to_the_same_queue_as_a_sweep(setting):
+    """Whether a route or an annotation of the task names the queue."""
     app = Celery("university", broker="memory://", set_as_current=False)
     app.conf.update(setting)
     own = Notifier()
@@ -88,6 +88,7 @@ def test_a_notification_goes_to_the_queue_that_a_sweep_goes_to(setting):
 
 @pytest.fixture
 def eager(monkeypatch):
+    """Have Celery run tasks in the process that sends them."""
     own = Notifier()
     own.use(notifier.app)
     own.app.conf.task_always_eager = True
@@ -96,12 +97,12 @@ def eager(monkeypatch):
     own.app.conf.task_always_eager = False
 
 
-def test_in_eager_mode_the_delivery_dispatches_by_itself(eager):
+def test_in_eager_mode_the_web_process_dispatches_the_event(eager):
     deliver(big_interview())
     assert stored().status == "dispatched"
 
 
-def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
+def test_a_task_whose_time_budget_is_used_up_notifies_a_worker_again(monkeypatch):
     asked = []
     monkeypatch.setattr("django_bi_integration.tasks.notify_worker", lambda: asked.append(True))
     deliver(big_interview())
@@ -113,7 +114,8 @@ def test_a_task_whose_time_is_over_asks_for_another(monkeypatch):
 
 
 @pytest.mark.parametrize("limit", ["soft_time_limit", "time_limit"])
-def test_a_task_ends_well_before_either_limit_of_the_hosts(limit, monkeypatch):
+def test_the_time_budget_is_a_quarter_of_the_host_projects_time_limit(limit, monkeypatch):
+    """So that neither the soft nor the hard limit interrupts the task."""
     given = []
     monkeypatch.setattr("django_bi_integration.tasks.dispatch_pending", lambda seconds, horizon: given.append(seconds))
     monkeypatch.setattr(dispatch, limit, 20)
@@ -121,27 +123,27 @@ def test_a_task_ends_well_before_either_limit_of_the_hosts(limit, monkeypatch):
     assert given == [5]
 
 
-def test_a_silent_broker_holds_nobody(silent_broker):
-    """Invariant 4: against a publish in the request, which such a broker holds for minutes."""
+def test_a_silent_broker_delays_no_request(silent_broker):
+    """Invariant 4: if the request itself published, such a broker would delay it for minutes."""
     own = Notifier()
     own.use(Celery("silent", broker=f"redis://127.0.0.1:{silent_broker}/0", set_as_current=False))
     before = time.monotonic()
     own.request()
     own.request()
     elapsed = time.monotonic() - before
-    assert not own.wait(0.3), "the broker cannot have taken it"
-    assert elapsed < 5, "asking waited for an answer that never came"
+    assert not own.wait(0.3), "a broker that never answers cannot have accepted the notification"
+    assert elapsed < 5, "the request waited for an answer that never came"
     daemons = {thread.name: thread.daemon for thread in threading.enumerate()}
     assert daemons["django_bi_integration notifier"], "a process could not exit meanwhile"
 
 
 @pytest.fixture
 def frozen_between_requests(monkeypatch):
-    """A platform that stops the process after each response."""
+    """Pretend to run on a platform that stops the process after each response."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "university")
 
 
-def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(frozen_between_requests):
+def test_a_process_that_is_frozen_between_requests_notifies_before_it_responds(frozen_between_requests):
     own = Notifier()
     own.use(Celery("fast", broker="memory://localhost/", set_as_current=False))
     sent = []
@@ -164,7 +166,7 @@ def test_a_process_that_is_frozen_between_requests_notifies_before_it_answers(fr
     ],
 )
 def test_under_a_uwsgi_whose_threads_stop_a_request_waits_for_its_notification(monkeypatch, version, options, waits):
-    """As uWSGI's own module reports its version and its options, which are bytes or text."""
+    """uWSGI's Python module reports the version and the options, as bytes or text."""
     own = Notifier()
     own.use(Celery("fast", broker="memory://localhost/", set_as_current=False))
     sent = []
@@ -175,8 +177,8 @@ def test_under_a_uwsgi_whose_threads_stop_a_request_waits_for_its_notification(m
     assert own.wait(10)
 
 
-def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between_requests, silent_broker):
-    """Invariant 4: no request waits longer than a second, and those after it do not wait at all."""
+def test_a_silent_broker_delays_only_the_first_request_of_a_frozen_process(frozen_between_requests, silent_broker):
+    """Invariant 4: it waits for about a second, and the requests after it do not wait at all."""
     own = Notifier()
     own.use(Celery("silent", broker=f"redis://127.0.0.1:{silent_broker}/0", set_as_current=False))
     waits = []
@@ -190,7 +192,7 @@ def test_a_silent_broker_holds_only_one_request_of_such_a_process(frozen_between
     assert daemons["django_bi_integration notifier"], "a process could not exit meanwhile"
 
 
-def test_a_broker_that_rejects_is_asked_once_in_a_while_by_such_a_process(frozen_between_requests):
+def test_a_frozen_process_tries_an_unavailable_broker_only_once_in_each_interval(frozen_between_requests):
     own = Notifier()
     own.use(Celery("down", broker="memory://localhost/", set_as_current=False))
     attempts = []
@@ -208,8 +210,8 @@ def test_a_broker_that_rejects_is_asked_once_in_a_while_by_such_a_process(frozen
     assert len(attempts) == 2
 
 
-def test_a_machine_without_a_thread_to_spare_loses_no_delivery(monkeypatch):
-    """Invariant 1: what is stored is answered with 200; a later delivery asks again."""
+def test_a_delivery_is_a_200_even_if_no_thread_can_start(monkeypatch):
+    """Invariant 1: the event is stored. A later delivery sends the notification."""
     own = Notifier()
     own.use(notifier.app)
     monkeypatch.setattr("django_bi_integration.dispatch.notify.notifier", own)
@@ -226,8 +228,8 @@ def test_a_machine_without_a_thread_to_spare_loses_no_delivery(monkeypatch):
     assert own.wait(10)
 
 
-def test_without_a_celery_app_nothing_is_published(monkeypatch):
-    """Celery would make one up, on a broker of this machine that may be somebody else's."""
+def test_no_notification_is_published_by_celerys_default_app(monkeypatch):
+    """If a project has no app, Celery creates this one, on a local broker that may belong to another project."""
     own = Notifier()
     own.use(Celery("default", broker="memory://localhost/", set_as_current=False))
     monkeypatch.setattr(own.app, "send_task", lambda *arguments, **options: pytest.fail("published"))
@@ -235,7 +237,7 @@ def test_without_a_celery_app_nothing_is_published(monkeypatch):
     assert own.wait(0)
 
 
-def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
+def test_a_brokers_outage_is_logged_once_and_its_end_once(caplog, unused_port):
     caplog.set_level(logging.INFO, "django_bi_integration")
     own = Notifier()
     own.use(Celery("down", broker=f"redis://127.0.0.1:{unused_port}/0", set_as_current=False))
@@ -251,8 +253,8 @@ def test_an_outage_is_logged_once_and_its_end_too(caplog, unused_port):
     assert texts[1] == "workers are notified again"
 
 
-def test_a_broker_that_is_away_is_asked_less_and_less():
-    """Each attempt takes time from the deliveries that the process answers meanwhile."""
+def test_the_pauses_between_attempts_on_an_unavailable_broker_double_up_to_their_limit():
+    """Each attempt takes time from the requests that the process handles meanwhile."""
     own = Notifier()
     own.INTERVAL, own.LONGEST_INTERVAL = 0.01, 0.08
     own.use(Celery("unavailable", broker="memory://localhost/", set_as_current=False))
@@ -272,5 +274,6 @@ def test_a_broker_that_is_away_is_asked_less_and_less():
 
 @pytest.fixture
 def unused_port():
+    """Return a port on which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Workers are notified at once, also by web processes whose threads stop between requests."""
+"""Workers are notified at once, even by web processes whose threads stop between requests."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Site:
     queue: object
 
     def messages(self):
-        """How many notifications wait for a worker."""
+        """Return the number of notifications that wait for a worker."""
         with closing(redis.Redis.from_url(self.queue.url)) as client:
             return client.llen(self.queue.name)
 
@@ -74,7 +74,7 @@ def shared(queue, tmp_path_factory):
 
 @pytest.fixture
 def site(shared):
-    """The site, with an empty queue."""
+    """Return the site with an empty queue."""
     with closing(redis.Redis.from_url(shared.queue.url)) as client:
         client.delete(shared.queue.name)
     return shared
@@ -82,7 +82,7 @@ def site(shared):
 
 @contextmanager
 def running(program, arguments, site, tmp_path, **variables):
-    """The server's port, and the process."""
+    """Run the server. The context is its port and its process."""
     port = free_port()
     command = [program, *arguments.format(port=port).split()]
     web = Program(program, command, {**site.environment, **variables}, tmp_path / "log", lambda _: listens(port))
@@ -103,7 +103,7 @@ def deliver(port, site, body=CREATED):
 @pytest.mark.parametrize("options", ["", "--enable-threads"])
 @pytest.mark.parametrize("program", ["newest", "older"])
 def test_a_single_delivery_under_uwsgi_notifies_a_worker(program, options, site, tmp_path):
-    """uWSGI before 2.0.27 runs no thread between requests without that option; TEST_OLD_UWSGI is the path of one."""
+    """Without --enable-threads, uWSGI before 2.0.27 runs no thread between requests. TEST_OLD_UWSGI is its path."""
     if program == "newest":
         server = SERVERS[-1]
         path = f"{os.path.dirname(sys.executable)}/uwsgi" if server.version else None  # noqa: PTH120
@@ -130,7 +130,7 @@ def test_a_process_that_is_frozen_after_each_response_notifies_before_it(platfor
 
 
 def thawing(port, process):
-    """A proxy in front of a process that runs only while it has a request; its URL."""
+    """Run a proxy to a process that is stopped while it has no request. The context is the proxy's URL."""
     one_by_one = Lock()
 
     def forward(path, headers, body):
@@ -155,7 +155,7 @@ def thawing(port, process):
     ],
     ids=["frozen", "frozen on a known platform", "running"],
 )
-def test_bi_doctor_tells_whether_the_web_process_notifies_workers(variables, frozen, found, site, tmp_path, settings):
+def test_bi_doctor_reports_whether_the_web_process_notifies_workers(variables, frozen, found, site, tmp_path, settings):
     settings.SECRET_KEY = SECRET
     with running(gunicorn(), GUNICORN, site, tmp_path, **variables) as (port, process), thawing(port, process) as url:
         findings = takewhile(

@@ -1,4 +1,7 @@
-"""A backup or a report holds an old snapshot open: no dead row is removed, and the queue goes on as before."""
+"""While a backup or report keeps an old snapshot open, no dead row is removed, and the queue works as before.
+
+A worker therefore searches only recent entries of the index, and all of them ("a full search") in intervals.
+"""
 
 from datetime import timedelta
 
@@ -23,7 +26,7 @@ MANY, FEW = 400, 20
 
 @pytest.fixture(autouse=True)
 def restart(monkeypatch):
-    """Make this a worker process that has just started; so does each call."""
+    """Let this process act as a worker that has just started. Each call of the returned function does so again."""
 
     def start():
         monkeypatch.setattr(tasks, "horizon", horizon.Horizon())
@@ -33,7 +36,7 @@ def restart(monkeypatch):
 
 
 def entries_read():
-    """How many entries of the indexes over events were read so far, dead ones too."""
+    """Return the number of index entries of events that were read so far, including dead ones."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(
@@ -43,7 +46,7 @@ def entries_read():
 
 
 def receive_and_dispatch(to, numbers):
-    """Have the task dispatch these events; how many entries of indexes that read."""
+    """Receive events, dispatch them, and return the number of index entries that the dispatch read."""
     for number in numbers:
         receive(to, interview_event(str(number), interview=str(number)))
     before = entries_read()
@@ -53,21 +56,21 @@ def receive_and_dispatch(to, numbers):
     return read
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="only PostgreSQL counts what it reads of an index")
-def test_claims_do_not_walk_over_what_was_dispatched_long_ago(restart):
-    """Only a full look does, which a process takes now and then."""
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="only PostgreSQL counts the index entries it reads")
+def test_claims_do_not_read_the_index_entries_of_events_dispatched_long_ago(restart):
+    """Only a full search does."""
     to = big_interview()
     with snapshot():
         receive_and_dispatch(to, range(MANY))
         with time_machine.travel(timezone.now() + timedelta(minutes=2)):
             restart()
-            tasks.dispatch.apply()  # a full look, at nothing
+            tasks.dispatch.apply()  # a full search, which finds nothing
             read = receive_and_dispatch(to, range(MANY, MANY + FEW))
     assert read < MANY
 
 
-def test_what_has_been_due_for_long_is_found_by_the_next_full_look(monkeypatch):
-    """An event that was given back, or whose web server's clock is far behind."""
+def test_an_event_that_has_been_due_for_long_is_found_by_the_next_full_search(monkeypatch):
+    """For example, one that was released, or one from a web server whose clock is far behind."""
     monkeypatch.setattr(horizon, "FULL_SEARCH_INTERVAL", 0.2)
     monkeypatch.setattr(horizon, "FULL_SEARCH_SHARE", 0)
     tasks.dispatch.apply()
@@ -81,8 +84,8 @@ def test_what_has_been_due_for_long_is_found_by_the_next_full_look(monkeypatch):
     wait_until(is_dispatched)
 
 
-def test_what_has_been_due_for_long_waits_for_the_next_full_look():
-    """A worker that has just looked at everything does not look that far back, one that has just started does."""
+def test_an_event_that_has_been_due_for_long_waits_for_the_next_full_search():
+    """A worker that has just done a full search does not look that far back, but one that has just started does."""
     own = horizon.Horizon()
     dispatch_pending(horizon=own)
     with time_machine.travel(timezone.now() - timedelta(hours=1)):
@@ -91,8 +94,8 @@ def test_what_has_been_due_for_long_waits_for_the_next_full_look():
     assert dispatch_pending(horizon=horizon.Horizon()) == {"dispatched": 1}
 
 
-def test_a_clock_that_is_set_back_hides_nothing():
-    """The worker looks at everything then."""
+def test_a_worker_finds_a_new_event_after_its_clock_was_set_back():
+    """It does a full search then."""
     tasks.dispatch.apply()
     with time_machine.travel(timezone.now() - timedelta(days=1)):
         receive(big_interview(), interview_event("1"))

@@ -1,4 +1,4 @@
-"""One object at a time, in the vendor's order: invariant 7."""
+"""Events of one object are dispatched one at a time, in the vendor's order: invariant 7."""
 
 import json
 
@@ -23,16 +23,14 @@ from tests.helpers.deliveries import (
     interview_event,
     subscribed,
 )
-
-# Effects are committed and connections are lost in earnest here.
 from tests.helpers.receivers import later
 
-# Effects are committed and connections are really lost here.
+# Receivers commit their effects, and some lose the connection.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
 def test_events_of_one_interview_are_dispatched_in_the_vendors_order():
-    """Invariant 7: whatever order they arrived in; a delete comes last, a creation before its equals."""
+    """Invariant 7: not in the order of receipt. A deletion comes last, a creation first among events of its time."""
     to = big_interview()
     deliver(to, interview_event("5", "interview.deleted"))
     deliver(to, interview_event("4", at="2020-01-03T00:00:00.000Z"))
@@ -46,16 +44,16 @@ def test_events_of_one_interview_are_dispatched_in_the_vendors_order():
     assert not ReceivedEvent.objects.filter(is_stale=True).exists()
 
 
-@pytest.mark.parametrize("arrival", ["12", "21"])
-def test_an_event_that_a_worker_left_unfinished_keeps_its_place(arrival):
-    """Invariant 7: the crashed worker had claimed both events, or only the older one; the newer one waits for it."""
+@pytest.mark.parametrize("order", ["12", "21"])
+def test_an_event_that_a_worker_left_unfinished_keeps_its_place(order):
+    """Invariant 7: the crashed worker had claimed both events, or only the older one. The newer one waits for it."""
     to = big_interview()
     made = {number: interview_event(number, at=f"2020-01-0{number}T00:00:00.000Z") for number in "12"}
-    deliver(to, made[arrival[0]])
-    if arrival == "12":
+    deliver(to, made[order[0]])
+    if order == "12":
         assert len(claim()) == 1  # and this worker dies
-    deliver(to, made[arrival[1]])
-    if arrival == "21":
+    deliver(to, made[order[1]])
+    if order == "21":
         assert len(claim()) == 2  # and this worker dies
     received = Recorder()
     with subscribed(event_received, received), later(61):
@@ -65,7 +63,7 @@ def test_an_event_that_a_worker_left_unfinished_keeps_its_place(arrival):
 
 
 def test_a_deletion_comes_last_although_its_time_is_older():
-    """Before 2015-07-16, deletes came with their object."""
+    """Big Interview's deletions before 2015-07-16 contain the interview, whose time may be older."""
     to = big_interview()
     deliver(to, interview_event("1", at="2020-01-02T00:00:00.000Z"))
     dispatch_pending()
@@ -80,7 +78,7 @@ def test_a_deletion_comes_last_although_its_time_is_older():
 
 @pytest.mark.parametrize("same_receivers_again", [False, True], ids=["retry", "run again by hand"])
 def test_a_retry_does_not_revert_the_state(same_receivers_again):
-    """Of two changes of equal time the one that was dispatched last is the newest, also after a retry of the first."""
+    """Of two changes with equal times, the one dispatched later stays the newest when the other one is retried."""
     to = big_interview()
 
     def fails_once(event, **arguments):
@@ -100,7 +98,7 @@ def test_a_retry_does_not_revert_the_state(same_receivers_again):
     assert ObjectState.objects.get().data["completed"] is True
 
 
-def test_no_event_waits_for_ever():
+def test_events_are_dispatched_first_come_first_served_across_objects():
     """A deletion comes last of its object, but waits for no other object. A released event keeps its place."""
     to = big_interview()
     deliver(to, interview_event("gone", "interview.deleted", interview="1"))
@@ -140,7 +138,7 @@ def test_an_event_without_a_time_comes_last_even_if_its_object_has_more_events_t
 
 
 def test_an_event_older_than_one_that_was_dispatched_is_stale():
-    """Invariant 7: it is sent all the same, and receivers can see it."""
+    """Invariant 7: it is dispatched nevertheless, and receivers can see that it is stale."""
     to = big_interview()
     seen = {}
 
@@ -155,7 +153,7 @@ def test_an_event_older_than_one_that_was_dispatched_is_stale():
     assert list(ReceivedEvent.objects.filter(is_stale=True).values_list("vendor_event_id", flat=True)) == ["2"]
 
 
-def test_a_deletion_wins_over_what_comes_later():
+def test_events_that_are_dispatched_after_a_deletion_are_stale_even_if_they_are_newer():
     to = big_interview()
     for event_id, name in [("1", "interview.deleted"), ("2", "interview.created"), ("3", "interview.updated")]:
         deliver(to, interview_event(event_id, name, at="2030-01-01T00:00:00.000Z"))
@@ -164,7 +162,7 @@ def test_a_deletion_wins_over_what_comes_later():
     assert ObjectState.objects.get().is_deleted
 
 
-def test_a_creation_that_comes_after_an_update_of_the_same_time_is_stale():
+def test_a_creation_that_is_dispatched_after_an_update_of_the_same_time_is_stale():
     to = big_interview()
     for event_id, name in [("1", "interview.updated"), ("2", "interview.created")]:
         deliver(to, interview_event(event_id, name))
@@ -172,7 +170,7 @@ def test_a_creation_that_comes_after_an_update_of_the_same_time_is_stale():
     assert ReceivedEvent.objects.get(vendor_event_id="2").is_stale
 
 
-def test_a_retry_is_not_stale_by_its_own_first_attempt_but_by_a_newer_event():
+def test_a_retried_event_is_stale_only_if_a_newer_event_was_dispatched_meanwhile():
     to = big_interview()
     seen = []
 
@@ -193,7 +191,7 @@ def test_a_retry_is_not_stale_by_its_own_first_attempt_but_by_a_newer_event():
     assert seen == [False, False, True]
 
 
-def test_stale_events_can_be_skipped(settings):
+def test_with_the_setting_skip_stale_no_receiver_runs_for_a_stale_event(settings):
     settings.BI_INTEGRATION = {"SKIP_STALE": True}
     to = big_interview()
     received = Recorder()
@@ -206,8 +204,8 @@ def test_stale_events_can_be_skipped(settings):
     assert (stale.status, stale.receiver_results["recorder"]["status"]) == ("dispatched", "skipped")
 
 
-def test_while_one_event_of_an_interview_is_claimed_no_other_is():
-    """Invariant 7."""
+def test_no_event_of_an_interview_is_claimed_while_another_one_is():
+    """Invariant 7: events of other interviews are claimed meanwhile."""
     to = big_interview()
     deliver(to, interview_event("1"))
     (first,) = claim()
@@ -218,14 +216,14 @@ def test_while_one_event_of_an_interview_is_claimed_no_other_is():
     assert [event.vendor_event_id for event in claim()] == ["2"]
 
 
-def test_events_of_other_interviews_do_not_wait():
+def test_events_of_different_interviews_are_claimed_together():
     to = big_interview()
     for number in range(5):
         deliver(to, interview_event(str(number), interview=str(number)))
     assert len(claim()) == 5
 
 
-def test_the_object_state_has_the_newest_data():
+def test_the_object_state_has_the_newest_data_until_the_object_is_deleted():
     to = big_interview()
     for event_id, day in [("1", 2), ("2", 1)]:
         body = json.loads(interview_event(event_id, at=f"2020-01-0{day}T00:00:00.000Z"))

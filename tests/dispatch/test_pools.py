@@ -1,4 +1,4 @@
-"""Celery's pools with real workers: in which of them sync and async receivers run, and what the others say."""
+"""Celery's pools with real workers: which of them run sync and async receivers, and how an unsupported one fails."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def host(tmp_path):
 
 
 def dispatched_by(host, pool):
-    """What is in the database once nothing is pending, and what the worker wrote."""
+    """Run a worker until no event is pending. Return what LOOK prints about the database, and the worker's output."""
     worker = host.worker(pool)
     worker.start()
     try:
@@ -111,8 +111,8 @@ def test_async_receivers_run_in_pools_of_processes_and_threads(pool, host):
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
-def test_a_pool_of_greenlets_runs_sync_receivers_and_says_that_it_cannot_run_async_ones(pool, host):
-    """One clear error at the first attempt; the other receivers' effects happen once, and no task is disturbed."""
+def test_a_pool_of_greenlets_runs_sync_receivers_and_fails_async_ones_with_a_clear_error(pool, host):
+    """They fail at the first attempt. The other receivers' effects happen once, and no task raises."""
     pytest.importorskip(pool, reason=f"{pool} is not installed")
     found, output = dispatched_by(host, pool)
     assert found["statuses"] == ["failed"] * EVENTS

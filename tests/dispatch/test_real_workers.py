@@ -17,7 +17,7 @@ from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-#: As a worker's clock may be set wrong by hand. The sweep of the stack's settings comes every second.
+#: Seconds by which the worker's clock is ahead. The stack's settings have a sweep every second.
 AHEAD = 900
 
 STORE = """
@@ -35,7 +35,7 @@ def celery(app, kind, *arguments):
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
 def site(request, tmp_path_factory):
-    """A worker whose clock is ahead, a beat whose clock is right, and another project's worker on another queue."""
+    """Run a worker whose clock is ahead, a beat whose clock is right, and another project's worker on its queue."""
     folder = tmp_path_factory.mktemp("workers")
     with ExitStack() as running:
         try:
@@ -92,21 +92,21 @@ def remove_queue(url, queue):
 
 
 def examined(site, subject, about, **variables):
-    """Return what bi_doctor reports about the subject, if it contains a text."""
+    """Return bi_doctor's findings about the subject whose message contains ``about``."""
     done = site.manage("bi_doctor", "--json", **variables)
     found = json.loads(done.stdout)["findings"]
     return [finding for finding in found if finding["subject"] == subject and about in finding["message"]]
 
 
 def test_the_sweep_runs_on_a_worker_whose_clock_is_ahead(site):
-    """The event's own message goes nowhere, so nothing but the sweep finds it."""
+    """The event's notification goes to another broker, so only the sweep can find the event."""
     done = site.manage("shell", "--no-imports", "-c", STORE, CELERY_BROKER_URL="memory://")
     assert done.returncode == 0, done.stderr
     wait_until(lambda: "dispatched" in site.manage("shell", "--no-imports", "-c", STATUS).stdout, every=0.5)
 
 
 def test_the_doctor_names_a_worker_whose_clock_is_wrong(site):
-    """With by how much, and what to do."""
+    """The message says by how many seconds, and the remedy what to do."""
     (found,) = examined(site, "clocks", site.ours)
     seconds = int(found["message"].split(" seconds ahead")[0].split()[-1])
     assert AHEAD - 10 <= seconds <= AHEAD
@@ -120,8 +120,8 @@ def test_the_doctor_names_the_queue_and_the_workers_that_consume_it(site):
     assert found["message"] == f"these consume the queue “{site.queue.name}”: {site.ours}"
 
 
-def test_a_queue_that_no_worker_consumes_is_a_failure(site):
-    """A worker that answers is not enough."""
+def test_the_doctor_fails_if_no_worker_consumes_the_queue(site):
+    """Even though a worker responds, which consumes another queue."""
     (found,) = examined(site, "workers", "", TEST_STACK_ROUTED_TO="webhooks-of-nobody")
     assert found["level"] == "fail"
     assert "no worker of this project consumes the queue “webhooks-of-nobody”" in found["message"]
@@ -130,8 +130,8 @@ def test_a_queue_that_no_worker_consumes_is_a_failure(site):
     assert "CELERY_TASK_ROUTES" in found["remedy"]
 
 
-def test_a_worker_of_another_project_does_not_count(site):
-    """It consumes the queue and would discard the messages: it does not have the task."""
+def test_the_doctor_does_not_count_a_worker_of_another_project(site):
+    """It consumes the queue, but does not have the task, and would discard the messages."""
     found = examined(site, "workers", "", TEST_STACK_ROUTED_TO=site.other_queue)
     assert [finding["level"] for finding in found] == ["fail", "fail"]
     assert f"{site.theirs} consume the queue “{site.other_queue}” without the task" in found[0]["message"]

@@ -1,4 +1,4 @@
-"""Which receivers an event has, and what they are called with."""
+"""Which receivers an event is sent to, their arguments, and the names of their outcomes."""
 
 from functools import partial
 
@@ -23,12 +23,10 @@ from tests.helpers.deliveries import (
     stored,
     subscribed,
 )
-
-# Effects are committed and connections are lost in earnest here.
 from tests.helpers.receivers import effect_of, effects, later, outcome
 from tests.host.models import Effect
 
-# Effects are committed and connections are really lost here.
+# Receivers commit their effects, and some lose the connection.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
@@ -70,7 +68,7 @@ def test_a_completion_is_sent_as_course_completed():
 
 
 def test_an_unknown_event_is_sent_only_as_event_received():
-    """Invariant 8."""
+    """Invariant 8: its receivers get no typed data."""
     everything, created = Recorder(), Recorder()
     deliver(big_interview(), '{"webhook": {"id": "1", "event_name": "resume.scored"}}')
     with subscribed(event_received, everything), subscribed(interview_created, created):
@@ -78,8 +76,8 @@ def test_an_unknown_event_is_sent_only_as_event_received():
     assert (everything.data, created.calls) == (None, [])
 
 
-def test_six_deliveries_are_one_call():
-    """Invariant 3: a repeat causes nothing else, before and after the dispatch."""
+def test_six_deliveries_of_one_event_call_a_receiver_once():
+    """Invariant 3: a duplicate is only counted, before and after the dispatch."""
     received = Recorder()
     to = big_interview()
     with subscribed(event_received, received):
@@ -153,8 +151,8 @@ def test_a_receiver_of_another_sender_is_not_called():
     assert (len(events.calls), others.calls) == (1, [])
 
 
-def test_outcomes_that_a_newer_version_stored_can_be_loaded():
-    """During a deploy, workers of two versions run together."""
+def test_outcomes_with_fields_of_a_newer_version_can_be_loaded():
+    """During a deployment, workers of two versions run at the same time."""
     deliver(big_interview(), interview_event("1"))
     ReceivedEvent.objects.update(receiver_results={"new": {"status": "done", "attempts": 1, "mood": "sunny"}})
     with subscribed(event_received, effect_of("new"), dispatch_uid="new"):
@@ -186,14 +184,14 @@ def test_logs_contain_neither_payload_nor_error_text(caplog):
     assert "secret" not in caplog.text
 
 
-def test_of_a_long_dispatch_uid_200_characters_are_the_receivers_name():
+def test_a_receivers_name_is_at_most_200_characters_of_its_dispatch_uid():
     deliver(big_interview())
     with subscribed(event_received, effect_of("long"), dispatch_uid="x" * 300):
         assert dispatch_pending() == {"dispatched": 1}
     assert list(stored().receiver_results) == ["x" * 200]
 
 
-def test_the_duration_of_the_quickest_receiver_is_more_than_nothing():
+def test_the_duration_of_a_receiver_is_a_number_of_milliseconds_above_zero():
     deliver(big_interview())
     with subscribed(event_received, Recorder(), dispatch_uid="quick"):
         dispatch_pending()

@@ -1,4 +1,4 @@
-"""A receiver that raises is tried again, later and only that one, until it has failed."""
+"""Only the receiver that raises is retried, with growing pauses, until it succeeds or has no attempt left."""
 
 from datetime import timedelta
 
@@ -20,17 +20,15 @@ from tests.helpers.deliveries import (
     stored,
     subscribed,
 )
-
-# Effects are committed and connections are lost in earnest here.
 from tests.helpers.receivers import effect_of, effects, later, outcome
 from tests.host.models import Effect
 
-# Effects are committed and connections are really lost here.
+# Receivers commit their effects, and some lose the connection.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
 def test_only_the_receiver_that_raises_is_retried():
-    """Invariant 6: nine are done at the first attempt, the tenth goes on by itself."""
+    """Invariant 6: nine receivers are done at the first attempt, and only the tenth is retried."""
     deliver(big_interview(), interview_event("1"))
     good = [effect_of(f"good {number}") for number in range(9)]
 
@@ -74,13 +72,13 @@ def test_the_number_of_attempts_can_be_set(settings):
             assert dispatch_pending() == {"failed": 1}
 
 
-def test_the_waits_between_attempts_double_up_to_their_limit(settings):
+def test_the_pauses_between_attempts_double_up_to_their_limit(settings):
     settings.BI_INTEGRATION = {"RETRY_FIRST_SECONDS": 10, "RETRY_LIMIT_SECONDS": 60}
     for attempts, seconds in [(1, 10), (2, 20), (3, 40), (4, 60), (100, 60)]:
         assert 0.8 * seconds <= back_off(attempts).total_seconds() <= 1.2 * seconds
 
 
-def test_a_receiver_may_ask_for_a_later_try():
+def test_a_receiver_that_raises_retry_later_is_retried_after_the_given_seconds():
     def busy(**arguments):
         raise RetryLater("the register is locked until noon", after=7200)
 
@@ -92,7 +90,7 @@ def test_a_receiver_may_ask_for_a_later_try():
     assert outcome("busy")["error"] == "RetryLater: the register is locked until noon"
 
 
-def test_a_receiver_may_give_up_at_once():
+def test_a_receiver_that_raises_give_up_fails_at_the_first_attempt():
     def hopeless(**arguments):
         raise GiveUp("not one of our students")
 
@@ -102,7 +100,7 @@ def test_a_receiver_may_give_up_at_once():
     assert (stored().attempts, outcome("hopeless")["status"]) == (1, "failed")
 
 
-def test_a_failed_event_can_be_tried_again_and_only_its_failed_receivers_run():
+def test_retrying_a_failed_event_runs_only_its_failed_receivers():
     calls = []
 
     def repaired(**arguments):

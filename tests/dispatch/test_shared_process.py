@@ -1,4 +1,4 @@
-"""Receivers share a process, with each other and with what else runs there: a server, its event loop, its context."""
+"""Receivers affect neither each other nor the rest of their process: a server, its event loop and its context."""
 
 import asyncio
 import decimal
@@ -30,7 +30,7 @@ from tests.helpers.servers import free_port
 from tests.helpers.stack import ROOT, Program, answers_http
 from tests.host.models import Effect
 
-# Effects are committed in earnest, from the threads that servers run their views in.
+# Receivers commit their effects, also from the threads in which servers run their views.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 mood: ContextVar[str] = ContextVar("mood", default="calm")
@@ -46,7 +46,7 @@ async def writes(event, **arguments):
 
 
 def close_connections():
-    """Of the thread that asgiref runs a server's views in."""
+    """Close the connections of the thread in which asgiref runs a server's views."""
     connections.close_all()
 
 
@@ -57,7 +57,7 @@ if sys.version_info >= (3, 12):
 
 @pytest.mark.parametrize("factory", LOOPS)
 def test_an_async_receiver_that_raises_cancels_no_other_task(factory):
-    """Below a running loop, asgiref runs the receiver on that loop, beside all the other tasks of its server."""
+    """If an event loop is running, asgiref runs the receiver on it, together with all other tasks of the server."""
     deliver(big_interview(), interview_event("1"))
     connection.close()
     others_go_on = []
@@ -96,7 +96,7 @@ urlpatterns = [path("dispatch/", dispatches)]
     ("receiver", "expected"), [(writes_and_raises, "pending"), (writes, "dispatched")], ids=["raises", "fine"]
 )
 @override_settings(ROOT_URLCONF="tests.dispatch.test_shared_process")
-def test_a_view_that_dispatches_answers_whatever_an_async_receiver_does(receiver, expected):
+def test_a_view_that_dispatches_responds_whether_or_not_an_async_receiver_raises(receiver, expected):
     deliver_to = big_interview()
     with override_settings(ROOT_URLCONF="tests.urls"):
         deliver(deliver_to, interview_event("1"))
@@ -110,8 +110,8 @@ def test_a_view_that_dispatches_answers_whatever_an_async_receiver_does(receiver
 
 
 @override_settings(ROOT_URLCONF="tests.dispatch.test_shared_process")
-def test_a_view_that_dispatches_a_failing_event_does_not_end_its_server():
-    """SystemExit in a task ends an event loop, and the server with it; an error is one answer of 500."""
+def test_a_view_that_dispatches_a_failing_event_responds_500():
+    """The command raises CommandError. SystemExit would end the event loop, and the server with it."""
 
     def hopeless(**arguments):
         raise GiveUp
@@ -133,8 +133,8 @@ SERVERS = {"uvicorn": "--port={}", "hypercorn": "--bind=127.0.0.1:{}", "daphne":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS)
-def test_an_asgi_server_goes_on_when_an_async_receiver_raises(server, tmp_path):
-    """With eager tasks: the vendor gets its 200, the next visitor an answer, and the event is tried again."""
+def test_an_asgi_server_keeps_running_when_an_async_receiver_raises(server, tmp_path):
+    """With eager tasks, the vendor gets a 200, the next visitor a response, and the receiver is retried."""
     pytest.importorskip(server, reason=f"{server} is not installed")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -177,7 +177,7 @@ def _manage(environment, *arguments):
 
 
 def observed():
-    """What a receiver can see of the ones before it."""
+    """Return the process's state that an earlier receiver may have changed."""
     return (
         translation.get_language(),
         timezone.get_current_timezone_name(),
@@ -224,14 +224,16 @@ def careless_after_the_commit(**arguments):
 
 @pytest.mark.parametrize("receiver", [careless, careless_and_bad, careless_in_a_coroutine, careless_after_the_commit])
 @pytest.mark.parametrize("path", ["batch", "one by one"])
-def test_what_a_receiver_changes_reaches_no_other(receiver, path, batches):
-    """Neither the receivers after it, nor the next event's, nor what else runs in the process."""
+def test_what_a_receiver_changes_in_its_process_is_restored(receiver, path, batches):
+    """Neither later receivers, nor those of the next event, nor other code in the process see the change."""
     to = big_interview()
     for number in "12":
         deliver(to, interview_event(number, interview=number))
     if path == "one by one":
         for event in claim():
-            ReceivedEvent.objects.filter(pk=event.pk).update(next_attempt_at=timezone.now())  # the worker died
+            ReceivedEvent.objects.filter(pk=event.pk).update(
+                next_attempt_at=timezone.now()
+            )  # as if the worker had died
     before, seen = observed(), []
 
     def look(**arguments):
@@ -251,8 +253,8 @@ def test_what_a_receiver_changes_reaches_no_other(receiver, path, batches):
     assert observed() == before
 
 
-def test_what_waits_for_the_commit_runs_as_its_receiver_left_things():
-    """A receiver that activates a language and then has an e-mail sent after the commit means that language."""
+def test_an_on_commit_callback_runs_in_the_context_of_its_receiver():
+    """An e-mail that a receiver sends after the commit is in the language that the receiver activated."""
     seen = []
 
     def mails_in(language):
@@ -268,8 +270,8 @@ def test_what_waits_for_the_commit_runs_as_its_receiver_left_things():
     assert seen == ["fr", "de"]
 
 
-def test_what_a_receiver_changes_in_the_storage_of_an_older_asgiref_reaches_no_other():
-    """Before 3.9, asgiref keeps a dictionary in a context variable, and Django the active language in that."""
+def test_what_a_receiver_changes_in_the_storage_of_an_older_asgiref_is_restored():
+    """Before 3.9, asgiref keeps the values of its Local, like the active language, as a dict in a context variable."""
     storage = ContextVar("asgiref.local", default=None)
     storage.set({"language": "en"})
     seen = []
@@ -288,8 +290,7 @@ def test_what_a_receiver_changes_in_the_storage_of_an_older_asgiref_reaches_no_o
     assert storage.get() == {"language": "en"}
 
 
-def test_a_receiver_that_changes_its_event_changes_it_for_itself_only():
-    """It is stored as it was, and the next receiver gets it as it was."""
+def test_what_a_receiver_changes_on_its_event_object_affects_neither_the_row_nor_other_receivers():
     seen = []
 
     def scribbles(event, **arguments):
@@ -308,7 +309,7 @@ def test_a_receiver_that_changes_its_event_changes_it_for_itself_only():
 
 
 def test_a_caller_without_autocommit_keeps_its_transaction_when_a_batch_is_lost(batches):
-    """Its connection is not ours to replace: what the caller wrote would be rolled back, and nothing would say so."""
+    """Replacing the connection would silently roll back what the caller wrote."""
     to = big_interview()
     for number in "12":
         deliver(to, interview_event(number, interview=number))
@@ -332,7 +333,7 @@ def test_a_caller_without_autocommit_keeps_its_transaction_when_a_batch_is_lost(
 
 @pytest.fixture
 def other_database(tmp_path, monkeypatch):
-    """A second database of the host project's."""
+    """Return the connection to a second database of the host project."""
     settings = {**connections.settings["default"], "ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
     monkeypatch.setitem(connections.settings, "other", {**settings, "NAME": str(tmp_path / "other.sqlite3")})
     connections["other"].connect()  # Django's test classes keep ensure_connection() for databases that they know
@@ -353,7 +354,7 @@ def turns_autocommit_off(event, **arguments):
 
 @pytest.mark.parametrize("careless", [leaves_a_block_open, turns_autocommit_off])
 def test_a_transaction_left_open_on_another_database_ends_with_its_receiver(careless, other_database):
-    """Else nothing that this process writes there would ever be committed again."""
+    """Otherwise nothing that this process writes there would ever be committed again."""
 
     def keep(event, **arguments):
         with connections["other"].cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Quick events share a transaction, and stay as independent of each other as if they did not."""
+"""Quick events share a transaction, and are as independent of each other as in separate ones."""
 
 from contextlib import suppress
 from functools import partial
@@ -21,30 +21,28 @@ from tests.helpers.deliveries import (
     stored,
     subscribed,
 )
-
-# Effects are committed and connections are lost in earnest here.
 from tests.helpers.receivers import continue_after_a_failed_query, effect_of, effects
 from tests.host.models import Effect
 
-# Effects are committed and connections are really lost here.
+# Receivers commit their effects, and some lose the connection.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
 def test_quick_events_share_a_transaction(django_assert_max_num_queries, monkeypatch):
-    """Invariant 11: beside its receiver's savepoint and work, an event costs a share of what all cost together."""
-    monkeypatch.setattr(run, "COMMIT_AFTER", 60)  # on a machine of any speed
+    """Invariant 11: except for its receivers' statements and savepoints, all events together cost a few statements."""
+    monkeypatch.setattr(run, "COMMIT_AFTER", 60)  # so that a slow machine commits as few times
     to = big_interview()
     with subscribed(event_received, effect_of("quick"), dispatch_uid="quick"):
         for number in range(30):
             deliver(to, interview_event(str(number), interview=str(number)))
-        # A savepoint, its end, the effect; and, as all are about one student, what the event before said of them.
+        # A savepoint, its release, the effect, and the state after the event before, because the student is the same.
         with django_assert_max_num_queries(30 * 4 + 20):
             assert dispatch_pending() == {"dispatched": 30}
     assert len(effects("quick")) == 30
 
 
 def test_each_event_of_a_shared_transaction_has_its_own_outcome(batches):
-    """Whatever its text looks like to a database that takes all of them as one list."""
+    """One statement stores all outcomes, so no error's text may be taken for SQL or for a part of an array."""
     to = big_interview()
     texts = ["fine", "", "NULL", "{}", '{"a","b"}', "a,b", "\\", '"', "'", "%(id)s", "ü", "line\nline"]
 
@@ -67,7 +65,8 @@ def test_each_event_of_a_shared_transaction_has_its_own_outcome(batches):
         assert (state.newest_event, state.data["id"]) == (event, event.object_id)
 
 
-def test_text_that_is_too_long_is_not_cut_silently():
+def test_storing_a_state_does_not_truncate_text_that_is_longer_than_its_column():
+    """PostgreSQL and MariaDB raise an error, and SQLite stores the whole text."""
     deliver(big_interview())
     dispatch_pending()
     state = ObjectState.objects.get()
@@ -78,7 +77,7 @@ def test_text_that_is_too_long_is_not_cut_silently():
 
 
 def test_receivers_see_the_states_after_earlier_events_of_the_same_student(batches):
-    """A receiver that asks for all interviews of a student may run in the same transaction as the one before."""
+    """In a shared transaction, a receiver that queries a student's interviews finds those of the events before."""
     to = big_interview()
     seen = []
 
@@ -96,7 +95,7 @@ def test_receivers_see_the_states_after_earlier_events_of_the_same_student(batch
 
 
 def test_a_failure_in_a_shared_transaction_affects_no_other_event(batches):
-    """Invariant 6, across events."""
+    """Invariant 6: this applies to receivers of different events, too."""
     to = big_interview()
 
     def fails_for_three(event, **arguments):
@@ -114,8 +113,8 @@ def test_a_failure_in_a_shared_transaction_affects_no_other_event(batches):
     assert effects("some") == ["0", "1", "2", "4", "5"]
 
 
-def test_a_receiver_that_continues_after_a_failed_query_makes_no_other_run_again(batches):
-    """Only its savepoint is rolled back, and the transaction continues."""
+def test_no_other_receiver_runs_again_if_one_continues_after_a_failed_query(batches):
+    """Only that receiver's savepoint is rolled back, and the transaction continues."""
     calls = []
 
     def good(event, **arguments):
@@ -133,7 +132,8 @@ def test_a_receiver_that_continues_after_a_failed_query_makes_no_other_run_again
 
 
 @pytest.mark.parametrize("ending", [transaction.commit, transaction.rollback])
-def test_a_caller_without_autocommit_keeps_what_it_wrote(ending):
+def test_a_caller_without_autocommit_decides_whether_to_commit(ending):
+    """Dispatch neither commits nor rolls back the caller's transaction."""
     deliver(big_interview(), interview_event("1"))
     connection.close()
     transaction.set_autocommit(False)
@@ -148,7 +148,8 @@ def test_a_caller_without_autocommit_keeps_what_it_wrote(ending):
     assert effects() == (["1", "1"] if ending is transaction.commit else [])
 
 
-def test_events_that_were_not_begun_after_a_lost_transaction_are_released(batches):
+def test_events_that_were_not_started_again_after_a_lost_transaction_are_released(batches):
+    """After the deadlock, the events run one by one until a receiver ends the worker. Only its event stays claimed."""
     to = big_interview()
     calls = []
 
@@ -169,7 +170,7 @@ def test_events_that_were_not_begun_after_a_lost_transaction_are_released(batche
 
 
 def test_receivers_see_the_state_after_earlier_events_of_the_same_object(batches):
-    """Although it names no student."""
+    """Even if the later event names no student."""
     to = big_interview()
     deliver(to, interview_event("1"))
     deliver(to, interview_event("2", "interview.deleted").replace(b'"abc123"', b"null"))
@@ -186,7 +187,7 @@ def test_receivers_see_the_state_after_earlier_events_of_the_same_object(batches
 
 
 def test_events_are_unchanged_after_a_rolled_back_transaction(batches):
-    """Receivers that run again find them as they were found the first time."""
+    """A receiver that runs again gets the same values as the first time."""
     to = big_interview()
     for number in "12":
         deliver(to, interview_event(number, interview=number))
@@ -203,8 +204,8 @@ def test_events_are_unchanged_after_a_rolled_back_transaction(batches):
     assert seen == [(number, "pending", False, "interview.updated", False) for number in "1212"]
 
 
-def test_a_transaction_of_the_caller_is_left_alone(batches):
-    """As in a TestCase, also where what a receiver does to another event has the batch done over."""
+def test_dispatch_works_inside_a_transaction_of_the_caller(batches):
+    """For example in a TestCase, even if a receiver deletes another event of the batch, which then runs again."""
     to = big_interview()
     for number in "12":
         deliver(to, interview_event(number, interview=number))
@@ -218,7 +219,7 @@ def test_a_transaction_of_the_caller_is_left_alone(batches):
     assert batches == [2]
 
 
-def test_callbacks_run_after_the_shared_transaction(batches):
+def test_on_commit_callbacks_run_after_the_shared_transaction(batches):
     sent = []
 
     def send(event_id):
@@ -236,8 +237,8 @@ def test_callbacks_run_after_the_shared_transaction(batches):
     assert sent == [("1", 3), ("2", 3), ("3", 3)]
 
 
-def test_a_transaction_takes_a_limited_number_of_events(batches, monkeypatch):
-    """A worker that dies after the commit loses the callbacks of no more events."""
+def test_a_shared_transaction_has_a_limited_number_of_events(batches, monkeypatch):
+    """A worker that dies just after the commit loses the on_commit callbacks of only so many events."""
     monkeypatch.setattr(run, "MAX_TOGETHER", 2)
     monkeypatch.setattr(dispatch, "MAX_TOGETHER", 2)
     committed = []

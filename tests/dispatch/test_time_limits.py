@@ -1,4 +1,4 @@
-"""A task ends in time: no receiver starts after its time budget, and what is left keeps its place."""
+"""A task ends in time: no receiver starts after the time budget, and the remaining events keep their place."""
 
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -20,15 +20,13 @@ from tests.helpers.deliveries import (
     interview_event,
     subscribed,
 )
-
-# Effects are committed and connections are lost in earnest here.
 from tests.helpers.receivers import Killed, later, lose_connection, outcome
 
-# Effects are committed and connections are really lost here.
+# Receivers commit their effects, and some lose the connection.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
-def test_a_task_ends_in_time_and_releases_what_it_claimed():
+def test_a_task_without_time_left_releases_the_events_that_it_claimed():
     to = big_interview()
     for number in range(3):
         deliver(to, interview_event(str(number), interview=str(number)))
@@ -39,7 +37,7 @@ def test_a_task_ends_in_time_and_releases_what_it_claimed():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The monotonic clock of dispatch, which ticks once in 10 s; receivers move it forward."""
+    """Replace the monotonic clock of dispatch. Return a list with its time in seconds, which receivers increase."""
     seconds = [0.0]
     for module in (dispatch, run, separately):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
@@ -48,7 +46,10 @@ def clock(monkeypatch):
 
 @contextmanager
 def slow_and_other(clock, *, seconds, error=None):
-    """Two receivers, of which the first takes so long, and may raise then; what was begun, in its order."""
+    """Connect two receivers, of which the first takes ``seconds`` and then may raise ``error``.
+
+    Yield a list of the receivers' calls, in their order.
+    """
     begun = []
 
     def slow(event, **arguments):
@@ -69,8 +70,8 @@ def slow_and_other(clock, *, seconds, error=None):
 
 
 def test_a_slow_event_ends_its_transaction(batches, clock, monkeypatch):
-    """Its effects are committed with those before it, and the others are committed separately."""
-    monkeypatch.setattr(run, "COMMIT_AFTER", 10)  # on a machine of any speed
+    """The slow event is committed together with those before it, and the events after it are committed separately."""
+    monkeypatch.setattr(run, "COMMIT_AFTER", 10)
     to = big_interview()
     dispatched = []
 
@@ -90,8 +91,8 @@ def test_a_slow_event_ends_its_transaction(batches, clock, monkeypatch):
 
 
 @pytest.mark.parametrize("was_unfinished", [False, True], ids=["batch", "one by one"])
-def test_after_its_time_a_task_starts_no_further_receiver(was_unfinished, batches, clock):
-    """A time limit interrupts one receiver of a task: the next one that hangs would have its worker killed."""
+def test_a_task_starts_no_receiver_after_its_time_budget(was_unfinished, batches, clock):
+    """Celery's soft time limit interrupts a task only once, so a second receiver that hangs would kill the worker."""
     to = big_interview()
     with slow_and_other(clock, seconds=10) as begun:
         deliver(to, interview_event("0", interview="10"))
@@ -126,8 +127,8 @@ def test_a_body_is_parsed_once_however_often_a_transaction_ends_early(clock, mon
 
 
 @pytest.mark.parametrize("number", [1, 3], ids=["one event", "batch"])
-def test_a_transaction_that_is_lost_late_has_no_receiver_started_again(number, batches, clock):
-    """It would hang once more, with nothing left to interrupt it; the claim runs out instead."""
+def test_no_receiver_is_started_again_if_its_transaction_is_lost_after_the_time_budget(number, batches, clock):
+    """It would hang once more, and no time limit would interrupt it. The claim expires instead."""
     to = big_interview()
     begun = []
 
@@ -149,7 +150,7 @@ def test_a_transaction_that_is_lost_late_has_no_receiver_started_again(number, b
     assert list(ReceivedEvent.objects.values_list("status", flat=True)) == ["failed"] * number
 
 
-def test_a_receiver_that_crashed_a_worker_is_remembered_if_there_is_no_time_for_it(clock):
+def test_a_receivers_crashes_are_still_counted_after_a_task_without_time_for_it(clock):
     crashes = []
 
     def deadly(**arguments):
@@ -168,12 +169,12 @@ def test_a_receiver_that_crashed_a_worker_is_remembered_if_there_is_no_time_for_
         for task in range(40):
             with later(task * 4400), suppress(Killed):
                 dispatch_pending(seconds=60)
-    assert len(crashes) == 4  # once with no note of it, then as often as a receiver may
+    assert len(crashes) == 4  # one crash in a batch, which counts none, and then as many as a receiver may have
     assert outcome("deadly")["status"] == "failed"
 
 
-def test_a_slow_receiver_that_fails_leaves_the_next_one_its_turn(clock):
-    """Its wait is over before the queue comes round again."""
+def test_a_slow_receiver_that_is_retried_does_not_keep_the_next_receiver_from_running(clock):
+    """Its retry is due before the other events are done, so each task could be used up by it."""
     to = big_interview()
     for number in "123":
         deliver(to, interview_event(number, interview=number))
@@ -185,7 +186,7 @@ def test_a_slow_receiver_that_fails_leaves_the_next_one_its_turn(clock):
 
 
 def test_an_event_without_time_left_keeps_its_place_before_the_next_of_its_object(clock):
-    """Where the clock of the worker that began it is ahead, or was set back since."""
+    """Even if the clock of the worker that started it is ahead, or was set back since."""
     to = big_interview()
     deliver(to, interview_event("1", "interview.created", at="2020-01-01T00:00:00.000Z"))
     deliver(to, interview_event("2", at="2020-01-02T00:00:00.000Z"))

@@ -1,4 +1,4 @@
-"""Accounts: the API key can be used but never read, and remains usable when the encryption key is rotated."""
+"""Accounts: the API key can be used but never read, and stays usable when the encryption key is rotated."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def account(subdomain="xyz", **fields):
 
 
 def usable(made):
-    """Return whether the client sends the right key to the API."""
+    """Return whether the account's client sends the right key to the API."""
     with partner_api(answer(404)) as api, pytest.MonkeyPatch.context() as patch:
         patch.setattr(BigInterviewAccount, "base_url", api.url)
         made.client().check_key()
@@ -39,18 +39,19 @@ def usable(made):
 
 
 def column():
-    """Return what is stored in the database, read without the model."""
+    """Return the stored ciphertext, read without the model."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT api_key_encrypted FROM django_bi_integration_biginterviewaccount")
         return cursor.fetchone()[0]
 
 
 def keys(settings, *ring):
+    """Set the encryption keys, the newest one first."""
     settings.BI_INTEGRATION = {"ENCRYPTION_KEYS": list(ring)}
 
 
-def test_the_stored_key_is_unreadable_and_usable():
-    """Invariant 9."""
+def test_the_stored_key_is_encrypted_and_usable():
+    """Invariant 9: the database does not contain the key itself."""
     made = account()
     assert API_KEY not in column()
     assert usable(BigInterviewAccount.objects.get(pk=made.pk))
@@ -62,12 +63,12 @@ def test_two_ciphertexts_of_one_key_differ():
 
 
 @pytest.mark.parametrize("raw", ["", "  ", "a\nb", "a\x00b", "schlüssel", "two words", f"Bearer {API_KEY}"])
-def test_a_key_that_cannot_be_sent_is_rejected(raw):
+def test_setting_a_key_that_no_header_can_carry_is_an_error(raw):
     with pytest.raises(ValueError, match="The key"):
         BigInterviewAccount().set_api_key(raw)
 
 
-def test_old_rows_remain_usable_after_a_rotation(settings):
+def test_stored_keys_stay_usable_after_a_rotation_and_then_need_only_the_new_encryption_key(settings):
     keys(settings, OLD)
     made = account()
     keys(settings, NEW, OLD)
@@ -111,7 +112,7 @@ def test_a_lost_encryption_key_is_reported_and_the_ciphertext_is_kept(settings):
     ids=ascii,
 )
 def test_a_subdomain_is_one_label_of_a_host_name(subdomain):
-    """Checked by the form, and again before the key is sent."""
+    """The form validates it, and ``base_url`` again before the key is sent."""
     made = BigInterviewAccount(subdomain=subdomain)
     with pytest.raises(NoAccount):
         _ = made.base_url
@@ -126,12 +127,12 @@ def test_a_subdomain_is_stored_in_lower_case():
     assert made.base_url == "https://xyz.biginterview.com"
 
 
-def test_the_host_of_a_sister_brand(settings):
+def test_the_setting_base_url_contains_the_host_of_a_sister_brand(settings):
     settings.BI_INTEGRATION = {"BASE_URL": "https://{org}.biginterviewmedical.com/"}
     assert account().base_url == "https://xyz.biginterviewmedical.com"
 
 
-def test_one_account_is_the_default():
+def test_the_default_account_is_the_one_marked_last_or_else_the_oldest_usable_one():
     first, second = account("one", is_default=True), account("two", is_default=True)
     assert BigInterviewAccount.objects.default() == second
     assert not BigInterviewAccount.objects.get(pk=first.pk).is_default
@@ -154,7 +155,7 @@ def api(settings):
         yield running
 
 
-def test_a_pasted_key_is_checked_and_never_shown_again(admin_client, api):
+def test_a_key_entered_in_the_admin_is_checked_and_never_shown_again(admin_client, api):
     page = admin_client.post(ADD, form(api_key=f" {API_KEY} "), follow=True)
     made = BigInterviewAccount.objects.get()
     assert re.search(r"Big Interview accepts the API key of “xyz”; the response took \d+ ms\.", texts(page))
@@ -192,7 +193,7 @@ def test_saving_without_a_key_keeps_it_and_sends_no_request(admin_client, api):
 
 
 def test_another_subdomain_is_another_host_and_needs_the_key_again(admin_client, api):
-    """Anyone who may change an account could otherwise send its key to another host."""
+    """Otherwise anyone who may change an account could send its key to another host."""
     made = account()
     page = admin_client.post(f"{LIST}{made.pk}/change/", form(subdomain="abc"))
     assert "The stored key belongs to “xyz” and is sent to no other host. Enter the key of “abc”." in texts(page)
@@ -215,7 +216,7 @@ def test_a_subdomain_that_was_changed_without_the_form_does_not_receive_the_key(
 
 
 def test_a_key_copied_to_another_account_cannot_be_used(api):
-    """By a fixture, or by someone with access to the database."""
+    """A fixture, or someone with access to the database, may have copied it."""
     other = BigInterviewAccount.objects.create(subdomain="abc", api_key_encrypted=account().api_key_encrypted)
     with pytest.raises(UndecryptableKey):
         other.client()
@@ -231,7 +232,7 @@ def test_a_rotation_keeps_a_key_bound_to_its_subdomain(settings):
         BigInterviewAccount.objects.get().client()
 
 
-def test_a_new_base_url_requires_no_new_key(settings):
+def test_a_key_stays_usable_after_the_setting_base_url_changed(settings):
     made = account()
     settings.BI_INTEGRATION = {"BASE_URL": "https://{org}.biginterviewmedical.com"}
     assert usable(made)
@@ -243,6 +244,7 @@ def test_a_key_cannot_be_set_without_a_subdomain():
 
 
 def key_state(admin_client):
+    """Return what the admin's list shows about the key of the only account."""
     return re.search(r'class="field-key_state">([^<]*)<', admin_client.get(LIST).content.decode())[1]
 
 
@@ -256,16 +258,16 @@ def test_a_rejected_key_is_shown_as_rejected_until_it_is_accepted_again(admin_cl
     assert re.fullmatch(r"rejected by Big Interview since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown)
     first = BigInterviewAccount.objects.get().key_rejected_at
     admin_client.post(LIST, check)
-    assert BigInterviewAccount.objects.get().key_rejected_at == first, "since the first rejection"
+    assert BigInterviewAccount.objects.get().key_rejected_at == first, "the time is not that of the first rejection"
     api.scripts[:] = [answer(503)]
     admin_client.post(LIST, check)
-    assert key_state(admin_client) == shown, "an outage says nothing about the key"
+    assert key_state(admin_client) == shown, "an outage changed the state of the key"
     api.scripts[:] = [answer(404, {"error": {"message": "no such user"}})]
     admin_client.post(LIST, check)
     assert key_state(admin_client) == "set"
 
 
-def test_a_new_key_is_not_the_one_that_was_rejected(admin_client, api):
+def test_a_new_key_is_not_shown_as_rejected(admin_client, api):
     made = account()
     api.scripts[:] = [answer(401)]
     admin_client.post(LIST, {"action": "check_keys", "_selected_action": made.pk})
@@ -283,7 +285,7 @@ def test_a_launch_records_that_the_key_is_rejected(api, django_user_model):
     assert BigInterviewAccount.objects.get().key_rejected_at is not None
 
 
-def test_an_answer_about_a_previous_key_does_not_change_the_new_one(api):
+def test_a_rejection_of_the_previous_key_does_not_mark_the_new_key_as_rejected(api):
     made = account()
     client = made.client()
     made.set_api_key(API_KEY[::-1])
@@ -295,7 +297,7 @@ def test_an_answer_about_a_previous_key_does_not_change_the_new_one(api):
 
 
 def test_a_403_for_an_anonymous_user_does_not_mark_the_key_as_rejected(api):
-    """Big Interview may not have approved anonymous users."""
+    """Big Interview may not have approved anonymous users for this account."""
     made = account()
     api.scripts[:] = [answer(403)]
     with pytest.raises(KeyRejected):
@@ -309,7 +311,7 @@ def test_an_account_without_a_key_is_stored_with_a_warning(admin_client):
     )
 
 
-def test_a_mistake_in_the_form_does_not_show_the_key(admin_client):
+def test_a_form_with_an_error_does_not_show_the_key(admin_client):
     page = admin_client.post(ADD, form(subdomain="a.b", api_key=API_KEY))
     assert "Give the part before" in texts(page)
     assert API_KEY not in page.content.decode()
@@ -322,7 +324,7 @@ def test_keys_can_be_checked_from_the_list(admin_client, api):
     assert LogEntry.objects.get().get_change_message() == "Checked the API key with Big Interview."
 
 
-def test_the_list_shows_what_is_wrong_with_a_key(admin_client, settings):
+def test_the_admins_list_shows_what_is_wrong_with_a_key(admin_client, settings):
     keys(settings, OLD)
     made = account()
     keys(settings, NEW, OLD)
@@ -334,12 +336,12 @@ def test_the_list_shows_what_is_wrong_with_a_key(admin_client, settings):
     assert "xyz none" in texts(admin_client.get(LIST))
 
 
-def test_a_client_without_a_key_is_an_error():
+def test_an_account_without_a_key_has_no_client():
     with pytest.raises(NoAccount, match="has no API key"):
         BigInterviewAccount(subdomain="xyz").client()
 
 
-def test_a_form_that_was_open_during_a_rotation_does_not_undo_it(admin_client, settings, monkeypatch):
+def test_saving_a_form_that_was_opened_before_a_rotation_does_not_undo_it(admin_client, settings, monkeypatch):
     keys(settings, OLD)
     made = account()
     keys(settings, NEW, OLD)
@@ -365,7 +367,7 @@ def test_text_that_was_never_encrypted_cannot_be_decrypted(stored, admin_client)
     assert "cannot be decrypted" in texts(admin_client.get(LIST))
 
 
-def test_deleting_a_user_deletes_their_single_sign_ons(admin_client, django_user_model):
+def test_deleting_a_user_or_an_account_in_the_admin_deletes_its_single_sign_ons(admin_client, django_user_model):
     student = django_user_model.objects.create_user("student")
     made = account()
     for user in (student, None):

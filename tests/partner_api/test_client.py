@@ -1,4 +1,4 @@
-"""PartnerClient: the requests that it sends, how it interprets each answer, and when it ends."""
+"""PartnerClient: the requests that it sends, how it interprets each response, and its time budget."""
 
 import gzip
 import json
@@ -57,7 +57,7 @@ def refresh():
 
 
 def test_a_user_is_requested_as_documented(refresh):
-    """With the key as the whole header, and the three attributes as JSON."""
+    """The key is the whole Authorization header, and the three attributes are sent as JSON."""
     found, api = refresh(answer(201, user()))
     (request,) = api.requests
     assert (request.method, request.path) == ("POST", "/api/users/abc123")
@@ -77,7 +77,7 @@ def test_attributes_can_be_sent_as_a_form(refresh, settings):
 
 
 def test_a_netrc_file_does_not_replace_the_key(refresh, tmp_path, monkeypatch):
-    """By default, requests would let it."""
+    """By default, requests would send the credentials of the file."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login x password y\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -128,13 +128,13 @@ def test_a_lasting_failure_is_raised_after_three_tries(refresh):
     assert (len(failure.value.api.requests), failure.value.status) == (3, 503)
 
 
-def test_a_wait_beyond_the_budget_is_not_waited_for(refresh):
+def test_a_request_is_not_retried_if_retry_after_exceeds_the_budget(refresh):
     with pytest.raises(RateLimited) as failure:
         refresh(answer(429, {"error": {"type": "rate", "message": "slow down"}}, Retry_After="3600"))
     assert (failure.value.retry_after, len(failure.value.api.requests)) == (3600, 1)
 
 
-def test_a_wait_may_be_a_date(refresh):
+def test_retry_after_may_be_a_date(refresh):
     with pytest.raises(RateLimited) as failure:
         refresh(answer(429, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT"))
     assert failure.value.retry_after > 3600
@@ -157,8 +157,8 @@ def test_a_rejected_key_is_not_retried(refresh, status):
         (None, {}, "answered 422."),
     ],
 )
-def test_rejected_attributes_are_named(refresh, message, fields, text):
-    """The vendor's reference calls the message human-readable, but shows an object."""
+def test_a_422_names_the_rejected_attributes(refresh, message, fields, text):
+    """The vendor's reference calls the message human-readable, but shows an object with a list for each attribute."""
     with pytest.raises(InvalidAttributes) as failure:
         refresh(answer(422, {"error": {"type": "validation_error", "message": message}}))
     assert failure.value.fields == fields
@@ -188,14 +188,14 @@ def test_rejected_attributes_are_named(refresh, message, fields, text):
     ],
     ids=lambda script: script[:12].decode() + script[-20:].decode(),
 )
-def test_an_invalid_answer_is_unexpected(refresh, script):
+def test_an_invalid_response_raises_unexpected_response_and_is_not_retried(refresh, script):
     with pytest.raises(UnexpectedResponse) as failure:
         refresh(script)
     assert len(failure.value.api.requests) == 1
 
 
 def test_a_redirect_is_not_followed(refresh):
-    """The key would be sent to the other host."""
+    """Otherwise the key would be sent to the other host."""
     with partner_api() as elsewhere, pytest.raises(UnexpectedResponse):
         refresh(answer(307, Location=elsewhere.url + "/api/users/abc123"))
     assert elsewhere.requests == []
@@ -211,12 +211,12 @@ def test_a_redirect_is_not_followed(refresh):
     ],
     ids=["hung up", "truncated", "nonsense length", "another protocol"],
 )
-def test_a_broken_answer_is_unavailable_or_unexpected(refresh, script):
+def test_a_broken_response_raises_unavailable_or_unexpected_response(refresh, script):
     with pytest.raises((Unavailable, UnexpectedResponse)):
         refresh(script)
 
 
-def test_no_server_is_unavailable():
+def test_a_server_that_is_not_running_raises_unavailable():
     with partner_api() as api:
         pass
     with pytest.raises(Unavailable, match="cannot be reached"):
@@ -234,7 +234,7 @@ def test_no_server_is_unavailable():
     ids=["silent", "dripping body", "endless body", "dripping chunk"],
 )
 def test_an_answer_that_never_ends_is_cut_off(data):
-    """Timeouts are not enough, because they start again with each byte."""
+    """Timeouts of sockets are not enough, because each byte starts them again."""
     with partner_api() as api:
         api.scripts[:] = [api.drip(data) if data else api.silence]
         client = PartnerClient(api.url, API_KEY, budget=0.5)
@@ -242,12 +242,12 @@ def test_an_answer_that_never_ends_is_cut_off(data):
         with pytest.raises(Unavailable, match="no answer in time"):
             client.create_or_refresh_user("abc123", **SAM)
         elapsed = time.monotonic() - before
-        assert not api.ended.is_set(), "the server has ended its answer"
+        assert not api.ended.is_set(), "the server ended the response before the client did"
     assert elapsed < 10 * client.budget, "the call took much longer than its budget"
 
 
 def test_a_body_that_stalls_is_cut_off():
-    """The timeout ends the wait for the rest."""
+    """The socket's timeout ends the wait for the rest."""
     with partner_api() as api:
 
         def stall(line, request):
@@ -262,7 +262,7 @@ def test_a_body_that_stalls_is_cut_off():
 
 
 def test_headers_that_drip_hold_a_call_until_they_end(refresh):
-    """Python reads the headers in one call. MAX_CONCURRENT_LAUNCHES limits how many launches wait for them."""
+    """Python reads all headers in one call, so only MAX_CONCURRENT_LAUNCHES limits how many launches wait for them."""
 
     def drip_headers(line, request):
         line.sendall(b"HTTP/1.1 200 x\r\nX-Slow: ")
@@ -274,11 +274,11 @@ def test_headers_that_drip_hold_a_call_until_they_end(refresh):
     before = time.monotonic()
     with pytest.raises(Unavailable, match="no answer in time"):
         refresh(drip_headers, budget=0.5)
-    assert 1.5 < time.monotonic() - before < 10, "it ends when the headers end"
+    assert 1.5 < time.monotonic() - before < 10, "the call did not end when the headers ended"
 
 
 def test_a_slow_name_lookup_counts_towards_the_budget(monkeypatch):
-    """The connection is established only when the time is over."""
+    """Here, the lookup takes longer than the budget, and the call ends soon after it."""
     look_up = socket.getaddrinfo
 
     def look_up_slowly(*arguments, **options):
@@ -296,7 +296,7 @@ def test_a_slow_name_lookup_counts_towards_the_budget(monkeypatch):
 
 
 def test_the_body_of_a_redirect_is_not_read(refresh):
-    """It is not decompressed either: 300 kB would become 300 MB."""
+    """It is not decompressed either, because 300 kB would become 300 MB."""
     bomb = gzip.compress(b"0" * 300_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UnexpectedResponse):
@@ -304,14 +304,17 @@ def test_the_body_of_a_redirect_is_not_read(refresh):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
-def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("django_bi_integration.partner_api.transport.MAX_ANSWER_BYTES", 1000)
-    with partner_api(answer(200, b"[" + b"1," * 2000)) as api, pytest.raises(UnexpectedResponse, match="too large"):
-        PartnerClient(api.url, API_KEY).tracks("abc123")
+def test_an_answer_without_end_does_not_fill_the_memory():
+    """A response of more than 10 MiB is an error."""
+    with (
+        partner_api(answer(200, b"[" + b"1," * 6_000_000)) as api,
+        pytest.raises(UnexpectedResponse, match="too large"),
+    ):
+        PartnerClient(api.url, API_KEY, budget=60).tracks("abc123")
 
 
 def test_the_transport_is_an_argument(refresh):
-    """Tests of host projects pass another one."""
+    """Tests of host projects can pass a fake one."""
 
     class Counting(HTTPAdapter):
         calls = 0
@@ -349,12 +352,12 @@ def test_a_key_is_checked_with_a_user_that_cannot_exist():
     "script", [answer(401), answer(500), answer(200, "x"), reset], ids=["401", "500", "not JSON", "reset"]
 )
 def test_neither_exceptions_nor_reprs_contain_the_key_or_a_token(refresh, script):
-    """Invariant 9."""
+    """Invariant 9: not even through an exception's attributes."""
     with pytest.raises(BIIntegrationError) as failure:
         refresh(script)
     del failure.value.api
     assert API_KEY not in f"{failure.value} {failure.value!r} {failure.value.__dict__}"
-    assert failure.value.__context__ is None, "it would hold the request, and with it the key"
+    assert failure.value.__context__ is None, "the context refers to the request, which contains the key"
     client = PartnerClient("https://xyz.biginterview.com", API_KEY)
     found, _ = refresh()
     assert API_KEY not in repr(client)

@@ -1,4 +1,4 @@
-"""What a leaked key did, found and repaired: conflicts, times from the future, forged deletions, object states."""
+"""Finding and repairing what was done with a leaked key: conflicts, times in the future, deletions, object states."""
 
 import html
 import json
@@ -39,21 +39,24 @@ def texts(response):
 
 
 def send(to, *bodies):
+    """Deliver the bodies to a registration, and assert that each response is a 200."""
     assert [deliver(to, body).status_code for body in bodies] == [200] * len(bodies)
 
 
 def dispatched(recorder):
-    """The title and staleness of what a receiver was given."""
+    """Return the title and ``is_stale`` of each event that the receiver got."""
     return [(call["data"].title, call["event"].is_stale) for call in recorder.calls]
 
 
 def rebuild(*arguments):
+    """Run bi_rebuild_states, and return its counts."""
     out = StringIO()
     call_command("bi_rebuild_states", "--json", *arguments, stdout=out)
     return json.loads(out.getvalue())
 
 
 def facts(state):
+    """Return the fields of a state that are derived from events."""
     return (state.subject_id, state.newest_at, state.newest_event_id, state.data, state.is_deleted)
 
 
@@ -62,13 +65,14 @@ def all_facts():
 
 
 def swap(client, *events):
+    """Select events in the admin, and run the action that dispatches their conflicting bodies."""
     action = {"action": "dispatch_conflicting", "_selected_action": [event.pk for event in events]}
     return client.post(LIST, action, follow=True)
 
 
 @pytest.fixture
 def preposted():
-    """A forged event was dispatched under the id of a genuine one, which came later."""
+    """Dispatch a forged event with the id of a genuine one that is delivered later. Return the registration."""
     to = big_interview()
     send(to, FORGED)
     dispatch_pending()
@@ -78,8 +82,8 @@ def preposted():
 
 
 @pytest.fixture
-def woken(monkeypatch):
-    """What asked for a notification of the workers."""
+def notified(monkeypatch):
+    """Return a list that gets an entry for each notification of workers."""
     asked = []
     for module in ("conflicting_bodies", "object_states"):
         monkeypatch.setattr(f"django_bi_integration.recovery.{module}.notify_worker", lambda: asked.append(True))
@@ -87,12 +91,12 @@ def woken(monkeypatch):
 
 
 class TestConflicts:
-    def test_they_are_a_filter_of_the_list(self, admin_client, preposted):
+    def test_the_list_can_be_filtered_by_conflicts(self, admin_client, preposted):
         send(preposted, interview_event("8"))
         page = admin_client.get(LIST, {"conflicts": "yes"})
         assert [event.vendor_event_id for event in page.context["cl"].result_list] == ["7"]
 
-    def test_the_doctor_finds_them(self, preposted):
+    def test_the_doctor_reports_conflicts(self, preposted):
         out = StringIO()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("django_bi_integration.operations.doctor.workers", lambda: ())
@@ -103,7 +107,7 @@ class TestConflicts:
         ]
         assert "with conflicts" in found[0]["remedy"]
 
-    def test_a_signal_tells_of_each_after_its_commit(self, preposted):
+    def test_a_signal_reports_each_conflict_after_its_commit(self, preposted):
         reported = []
 
         def receiver(sender, event, **arguments):
@@ -111,9 +115,9 @@ class TestConflicts:
 
         with subscribed(signals.event_conflicted, receiver):
             send(preposted, GENUINE, FORGED)
-        assert reported == [(ReceivedEvent, "7", 2, False)], "a duplicate is no conflict"
+        assert reported == [(ReceivedEvent, "7", 2, False)], "a duplicate was reported as a conflict"
 
-    def test_a_receiver_that_raises_changes_nothing(self, preposted):
+    def test_a_conflict_is_stored_even_if_a_receiver_of_its_signal_raises(self, preposted):
         def receiver(**arguments):
             raise RuntimeError("no mail server")
 
@@ -132,7 +136,7 @@ class TestConflicts:
         assert (event.object_id, event.occurred_at) == ("95607", datetime(2026, 5, 2, 10, tzinfo=UTC))
         assert (bytes(event.body), bytes(event.conflicting_body), event.conflicts) == (GENUINE, FORGED, 0)
         assert [state.object_id for state in ObjectState.objects.all()] == ["95607"], (
-            "nothing is left of the forged one"
+            "the forged event's object still has a state"
         )
         entry = LogEntry.objects.get()
         assert (entry.object_id, entry.get_change_message()) == (
@@ -140,8 +144,8 @@ class TestConflicts:
             "Replaced the body by the conflicting one, and scheduled it to be dispatched.",
         )
 
-    def test_a_second_click_does_not_swap_it_back(self, admin_client, preposted):
-        """Nor does the action after a request that was killed; a further conflicting delivery can be swapped again."""
+    def test_running_the_action_again_does_not_restore_the_first_body(self, admin_client, preposted):
+        """Only a further conflicting delivery allows the action again."""
         swap(admin_client, stored())
         dispatch_pending()
         page = swap(admin_client, stored())
@@ -152,16 +156,18 @@ class TestConflicts:
         swap(admin_client, stored())
         assert (bytes(stored().body), bytes(stored().conflicting_body)) == (further, GENUINE)
 
-    def test_the_first_body_can_be_dispatched_again_as_the_admins_page_says(self, admin_client, preposted):
+    def test_the_first_body_can_be_dispatched_again_as_the_documentation_of_the_admin_says(
+        self, admin_client, preposted
+    ):
         swap(admin_client, stored())
         ReceivedEvent.objects.filter(pk=stored().pk).update(conflicts=1)
         swap(admin_client, stored())
         assert bytes(stored().body) == FORGED
 
-    def test_each_swap_commits_with_its_history(self, admin_client, preposted, woken):
-        """If a later one fails, the swaps before it are complete, and a worker is notified of them."""
+    def test_each_swap_commits_together_with_its_history_entry(self, admin_client, preposted, notified):
+        """If a later swap fails, those before it are complete, and a worker is notified of them."""
         send(preposted, *(body.replace(b'"7"', b'"8"') for body in (FORGED, GENUINE)))
-        woken.clear()
+        notified.clear()
 
         def fails_for_the_second(instance, **arguments):
             if LogEntry.objects.count() == 2:
@@ -176,7 +182,7 @@ class TestConflicts:
         first, second = ReceivedEvent.objects.order_by("pk")
         assert (bytes(first.body), bytes(second.body)) == (GENUINE, FORGED.replace(b'"7"', b'"8"'))
         assert [entry.object_id for entry in LogEntry.objects.all()] == [str(first.pk)]
-        assert woken
+        assert notified
 
     def test_a_body_that_cannot_be_parsed_is_skipped(self, admin_client, preposted):
         send(preposted, *(body.replace(b'"7"', b'"8"') for body in (FORGED, GENUINE)))
@@ -203,7 +209,7 @@ class TestConflicts:
         state = ObjectState.objects.get()
         assert (state.is_deleted, state.data["title"]) == (False, "Genuine")
 
-    def test_a_worker_that_has_the_event_loses_it(self, admin_client):
+    def test_a_worker_loses_its_claim_of_an_event_whose_body_is_swapped(self, admin_client):
         to = big_interview()
         send(to, FORGED, GENUINE)
         events = claim()
@@ -216,13 +222,13 @@ class TestConflicts:
         assert dispatched(recorder)[-1] == ("Genuine", False)
         assert stored().status == "dispatched"
 
-    def test_an_event_without_a_conflict_stays_as_it_is(self, admin_client):
+    def test_the_action_does_not_change_an_event_without_a_conflict(self, admin_client):
         send(big_interview(), GENUINE)
         dispatch_pending()
         assert "None of the selected events has a conflicting body to dispatch." in texts(swap(admin_client, stored()))
         assert stored().status == "dispatched"
 
-    def test_it_takes_the_permission_to_retry(self, client, preposted):
+    def test_the_action_requires_the_permission_to_retry(self, client, preposted):
         staff = User.objects.create_user("staff", is_staff=True)
         staff.user_permissions.add(Permission.objects.get(codename="view_receivedevent"))
         client.force_login(staff)
@@ -230,7 +236,7 @@ class TestConflicts:
         assert bytes(stored().body) == FORGED
 
     @pytest.mark.parametrize("title", ["Emoji \N{GRINNING FACE}", "NUL \\u0000", "surrogate \\ud800"])
-    def test_any_body_can_be_swapped_in(self, admin_client, title):
+    def test_a_conflicting_body_with_unusual_characters_can_be_dispatched(self, admin_client, title):
         to = big_interview()
         body = interview_event("7").replace(b"interview.updated", title.encode()).replace(b"abc123", title.encode())
         send(to, FORGED, body)
@@ -240,15 +246,15 @@ class TestConflicts:
 
 
 class TestTimesFromTheFuture:
-    def test_they_count_as_at_most_a_day_after_the_receipt(self):
+    def test_a_time_in_the_future_counts_as_at_most_a_day_after_the_receipt(self):
         to = big_interview()
         send(to, interview_event("1", at="9998-01-01T00:00:00.000Z"))
         dispatch_pending()
         event, state = stored(), ObjectState.objects.get()
         assert event.occurred_at == state.newest_at == event.received_at + timedelta(days=1)
-        assert state.data["updated_at"].startswith("9998"), "the vendor's own value stays in the data"
+        assert state.data["updated_at"].startswith("9998"), "the data lost the vendor's value"
 
-    def test_an_update_two_days_later_is_not_stale(self):
+    def test_an_update_two_days_after_an_event_from_the_future_is_not_stale(self):
         to = big_interview()
         send(to, interview_event("1", at="9998-01-01T00:00:00.000Z"))
         dispatch_pending()
@@ -257,7 +263,8 @@ class TestTimesFromTheFuture:
         dispatch_pending()
         assert not ReceivedEvent.objects.get(vendor_event_id="2").is_stale
 
-    def test_a_clock_that_is_ahead_by_hours_is_believed(self):
+    def test_a_time_a_few_hours_in_the_future_is_kept(self):
+        """The vendor's clock, or its time zone, may be wrong."""
         moment = timezone.now().replace(microsecond=0) + timedelta(hours=14)
         send(big_interview(), interview_event("1", at=moment.isoformat()))
         assert stored().occurred_at == moment
@@ -265,7 +272,7 @@ class TestTimesFromTheFuture:
 
 class TestRebuilding:
     def poison(self, to, *forged):
-        """A genuine update, then forged events, then genuine updates that they make stale."""
+        """Dispatch a genuine update, then forged events, then genuine updates that are stale because of them."""
         send(to, interview_event("1", at="2026-05-01T10:00:00Z").replace(b"Top 10 Questions", b"First"))
         dispatch_pending()
         send(to, *forged)
@@ -281,7 +288,7 @@ class TestRebuilding:
     )
 
     @forgeries
-    def test_what_a_forged_event_did_to_later_ones_is_repaired(self, forged):
+    def test_rebuilding_repairs_what_a_forged_event_did_to_later_ones(self, forged):
         to = big_interview()
         self.poison(to, forged)
         state = ObjectState.objects.get()
@@ -316,18 +323,19 @@ class TestRebuilding:
         )
 
     @forgeries
-    def test_without_a_replay_the_state_knows_the_latest_all_the_same(self, forged):
+    def test_rebuilding_without_a_replay_only_repairs_the_state(self, forged):
+        """The stale events can still be replayed later."""
         to = big_interview()
         self.poison(to, forged)
         ReceivedEvent.objects.filter(vendor_event_id="f").delete()
         assert rebuild()["no_longer_stale"] == 2
         assert ObjectState.objects.get().data["title"] == "3 Questions"
         assert not ReceivedEvent.objects.filter(status="pending").exists()
-        assert rebuild("--replay")["no_longer_stale"] == 2, "later is not too late"
+        assert rebuild("--replay")["no_longer_stale"] == 2, "the stale events cannot be replayed any more"
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_what_is_right_stays_as_it_is(self, seed):
-        """Any order of arrival, any mixture of events: what workers stored is what is computed."""
+    def test_rebuilding_does_not_change_correct_states(self, seed):
+        """For random events in a random order, it computes the same states as the workers stored."""
         random, to = Random(seed), big_interview()
         for number in range(30):
             name = random.choice(["created", "updated", "updated", "updated", "deleted"])
@@ -340,7 +348,7 @@ class TestRebuilding:
         assert (counts["changed"], counts["no_longer_stale"]) == (0, 0)
         assert all_facts() == before
 
-    def test_what_was_lost_is_made_again(self):
+    def test_rebuilding_restores_states_that_were_lost(self):
         to = big_interview()
         send(to, *(interview_event(str(number), interview=str(number)) for number in range(120)))
         dispatch_pending()
@@ -350,7 +358,7 @@ class TestRebuilding:
         assert rebuild()["objects"] == 120
         assert all_facts() == before
 
-    def test_one_registration_or_one_object_is_rebuilt_alone(self):
+    def test_the_options_limit_rebuilding_to_one_registration_or_one_object(self):
         one, other = big_interview(), big_interview()
         for to in (one, other):
             send(to, interview_event("1"), interview_event("2", interview="2"))
@@ -362,7 +370,7 @@ class TestRebuilding:
         assert ObjectState.objects.get(data__isnull=True).registration == other
 
     def test_a_state_without_events_stays_unless_it_is_named(self):
-        """Old events are deleted, and what they said remains known."""
+        """Old events are deleted after a while, and their objects' states must remain."""
         send(big_interview(), interview_event("1"))
         dispatch_pending()
         ReceivedEvent.objects.all().delete()
@@ -370,7 +378,7 @@ class TestRebuilding:
         assert rebuild("--object", "95607")["removed"] == 1
         assert not ObjectState.objects.exists()
 
-    def test_an_event_that_was_not_dispatched_yet_does_not_count(self):
+    def test_rebuilding_ignores_events_that_were_not_dispatched_yet(self):
         to = big_interview()
         send(to, interview_event("1"))
         assert rebuild()["changed"] == 0
@@ -379,7 +387,7 @@ class TestRebuilding:
             dispatch_pending()
         assert [call["event"].is_stale for call in recorder.calls] == [False]
 
-    def test_a_worker_that_has_a_stale_event_loses_it_to_the_replay(self):
+    def test_a_worker_loses_its_claim_of_a_stale_event_that_is_replayed(self):
         to = big_interview()
         self.poison(to, interview_event("f", at="9998-01-01T00:00:00Z"))
         ReceivedEvent.objects.filter(vendor_event_id="f").delete()
@@ -398,11 +406,11 @@ class TestRebuilding:
             (["--object", "1"], "No object has the id '1'"),
         ],
     )
-    def test_what_does_not_exist_is_an_error(self, arguments, message):
+    def test_an_unknown_registration_or_object_is_an_error(self, arguments, message):
         with pytest.raises(CommandError, match=message):
             rebuild(*arguments)
 
-    def test_it_says_what_it_did(self):
+    def test_the_command_reports_what_it_did(self):
         to = big_interview()
         self.poison(to, interview_event("f", "interview.deleted"))
         ReceivedEvent.objects.filter(vendor_event_id="f").delete()
@@ -421,33 +429,33 @@ class TestRebuilding:
 
 
 def runbook():
-    """The code of the section in the documentation, in one piece."""
+    """Return all code of the section about a leaked key in the documentation."""
     page = (Path(__file__).parent.parent.parent / "docs/security.md").read_text()
     (section,) = re.findall(r"^## When a key has leaked\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
     return "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
 
 
 def interview(number, title, at):
-    """An interview as the Partner API lists it."""
+    """Return an interview as the Partner API lists it."""
     return {"id": number, "title": title, "created_at": at, "updated_at": at}
 
 
 @time_machine.travel("2026-05-03T12:00:00Z", tick=True)
-def test_the_steps_after_a_leak_repair_what_it_did(settings):
-    """The code of the documentation, after an attack of every kind."""
+def test_the_documented_steps_after_a_leak_remove_forged_events_and_repair_the_states(settings):
+    """Run the documentation's code after every kind of forgery."""
     to = big_interview()
     to.name = "Career centre"
     to.save()
     send(
         to,
         interview_event("1", interview="1", at="2026-04-30T10:00:00Z"),
-        # Forged: the id of the next event; a time from the future; a deletion; an interview that does not exist.
+        # Forged: with the id of the next event, with a time in the future, a deletion, and for an unknown interview.
         interview_event("2", interview="2", at="2026-05-01T10:00:00Z").replace(b"Top 10 Questions", b"Forged"),
         interview_event("f1", interview="1", at="9998-01-01T00:00:00Z"),
         interview_event("f2", "interview.deleted", interview="3"),
         interview_event("f3", interview="666"),
     )
-    # Genuine: types and values that there is nothing to compare with.
+    # Genuine, with types and values that cannot be compared with the Partner API's list.
     incomparable = {
         "n1": interview_event("n1", "interview.archived", interview="5"),
         "n2": interview_event("n2", interview="6").replace(b"abc123", b""),
@@ -455,7 +463,7 @@ def test_the_steps_after_a_leak_repair_what_it_did(settings):
         "n4": interview_event("n4", interview="7", at="2026-05-02T10:00:00Z"),
     }
     send(to, *incomparable.values())
-    # Forged under the id of an event that came before.
+    # Forged with the id of an event that came before.
     send(to, incomparable["n4"].replace(b"Top 10 Questions", b"Forged"))
     dispatch_pending()
     genuine = {
@@ -493,13 +501,13 @@ def test_the_steps_after_a_leak_repair_what_it_did(settings):
     assert not ReceivedEvent.objects.conflicting().exists()
 
 
-class TestBesideWorkers:
+class TestWhileWorkersRun:
     @pytest.mark.parametrize("name", ["interview.updated", "interview.archived"], ids=["an object", "no object"])
-    def test_an_event_that_a_worker_has_is_skipped(self, admin_client, preposted, name):
-        """The action waits for no worker, which may be frozen, swaps the other events, and can be used again."""
+    def test_the_action_skips_an_event_that_a_worker_is_processing(self, admin_client, preposted, name):
+        """It does not wait for the worker, which may hang, swaps the other events, and can be used again later."""
         if connection.vendor == "sqlite":
             pytest.skip("SQLite has one writer at a time anyway")
-        # About another object: a worker locks the state of an object for all of its events.
+        # About another object, because a worker locks the state of an object for all of its events.
         held = interview_event("8", name, interview="8")
         other = held.replace(b"Top 10 Questions", b"Other")
         send(preposted, held, other)
@@ -522,8 +530,8 @@ class TestBesideWorkers:
         swap(admin_client, *ReceivedEvent.objects.all())
         assert bytes(ReceivedEvent.objects.get(vendor_event_id="8").body) == other
 
-    def test_an_object_that_a_worker_is_at_comes_last_and_is_waited_for(self):
-        """The others are done meanwhile, and what the worker makes of its event counts."""
+    def test_rebuilding_waits_for_an_object_that_a_worker_is_processing_and_does_it_last(self):
+        """The other objects are rebuilt meanwhile, and the event that the worker dispatches counts."""
         if connection.vendor == "sqlite":
             pytest.skip("SQLite has one writer at a time anyway")
         to = big_interview()
@@ -550,8 +558,8 @@ class TestBesideWorkers:
         assert counts["objects"] == 5
         assert ObjectState.objects.get(object_id="3").data["title"] == "New"
 
-    def test_rebuilding_again_and_again_disturbs_no_dispatch(self):
-        """Each receiver runs once for each event, and the states are those that workers make without the action."""
+    def test_rebuilding_continuously_does_not_affect_dispatch(self):
+        """The receiver runs once for each event, and the states are the same as without rebuilding."""
         to = big_interview()
         calls = []
 
@@ -579,6 +587,8 @@ class TestBesideWorkers:
 
 
 def in_thread(call):
+    """Run the call in a thread, and return the thread."""
+
     def run():
         try:
             call()

@@ -62,9 +62,9 @@ def test_an_embedded_link_starts_no_launch(page, portal, api, html):
 def test_a_link_that_someone_follows_starts_a_launch(portal, api, html):
     page = portal(html)
     opened = page.context.expect_page if "_blank" in html else page.expect_navigation
-    with opened() as arrival:
+    with opened() as navigation:
         page.get_by_text("Practise").click()
-    tab = arrival.value if "_blank" in html else page
+    tab = navigation.value if "_blank" in html else page
     tab.wait_for_url(f"{api.url}/sso/login?token=*")
     assert [session.status for session in SSOSession.objects.all()] == ["redirected"]
 
@@ -88,8 +88,8 @@ def test_a_link_works_on_a_site_with_a_service_worker(portal, api, settings):
     assert SSOSession.objects.count() == 1
 
 
-def test_a_frame_offers_the_link_in_a_new_tab(portal, api):
-    """For a portal that is shown inside a learning platform."""
+def test_a_frame_shows_a_link_that_opens_a_new_tab(portal, api):
+    """So that the button also works in a portal that a learning platform shows in a frame."""
     page = portal(EMBEDDED["frame"])
     frame = page.frame_locator("iframe")
     expect(frame.get_by_text("cannot be shown inside another page")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Where a launch may lead: never to another host, whatever the path, and always to the requested page."""
+"""Paths and return URLs of a launch: none leads to another host, and a valid path leads to the requested page."""
 
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -86,13 +86,13 @@ def test_a_path_to_another_host_is_rejected(path):
         check_path(path)
 
 
-#: The parts that such paths are made of.
+#: The parts of which the paths in TRICKS consist.
 CHARACTERS = st.sampled_from([*"/\\.:@?#%25fF2c5C0aA \t\r\n\0aé", "%2f", "%5C", "%25", "evil.example", "\ud800", "//"])
 
 
 @given(st.lists(CHARACTERS, max_size=12).map("".join))
 def test_no_accepted_path_leaves_the_host(path):
-    """Whether it is decoded up to three times or not at all."""
+    """Neither as it is nor after it was decoded up to three times."""
     try:
         accepted = check_path(path)
     except NotAllowed:
@@ -106,7 +106,7 @@ def test_no_accepted_path_leaves_the_host(path):
 
 
 @given(st.text(max_size=40).map("/".__add__))
-def test_an_accepted_path_survives_percent_encoding(path):
+def test_an_accepted_path_is_the_same_after_percent_encoding_and_decoding(path):
     try:
         accepted = check_path(path)
     except NotAllowed:
@@ -120,7 +120,7 @@ def origins(settings):
 
 
 def test_an_origin_given_as_text_is_one_origin(settings):
-    """A system check rejects it. Without the check, each character could match."""
+    """A system check rejects this setting. If each character were an origin, other URLs would be accepted."""
     settings.BI_INTEGRATION = {"RETURN_URL_ORIGINS": ORIGIN}
     assert check_return_url(f"{ORIGIN}/x") == f"{ORIGIN}/x"
     with pytest.raises(NotAllowed):
@@ -192,13 +192,13 @@ def test_no_accepted_return_url_has_another_origin(url):
 @pytest.mark.database
 @pytest.mark.django_db
 class TestDestinations:
-    """Pages by name."""
+    """Pages of Big Interview that are given by name."""
 
-    def test_the_dashboard_and_a_chapter(self):
+    def test_the_dashboard_and_a_chapter_have_a_fixed_path(self):
         assert destination("dashboard", "abc123", {}) == "/members/dashboard"
         assert destination("track", "abc123", {"chapter": "6"}) == "/members/curriculum?chapter=6"
 
-    def test_an_interview_of_the_same_person(self):
+    def test_an_interviews_pages_have_the_paths_that_the_vendor_sent(self):
         deliver(big_interview(), interview_event("1"))
         dispatch_pending()
         assert destination("review", "abc123", {"interview": "95607"}) == "/members/mock_interviews/95607"
@@ -217,13 +217,13 @@ class TestDestinations:
             ("nowhere", "abc123", {}),
         ],
     )
-    def test_a_page_that_does_not_exist_for_this_person(self, name, partner_id, options):
+    def test_a_page_that_is_unknown_or_another_persons_is_rejected(self, name, partner_id, options):
         deliver(big_interview(), interview_event("1"))
         dispatch_pending()
         with pytest.raises(NotAllowed):
             destination(name, partner_id, options)
 
-    def test_an_interview_of_nobody_is_no_visitors(self):
+    def test_a_visitor_cannot_open_an_interview_that_has_no_partner_id(self):
         """A visitor has no partner id before the launch, and the vendor may report an interview without one."""
         deliver(big_interview(), interview_event("1").replace(b'"abc123"', b'""'))
         dispatch_pending()
@@ -232,7 +232,7 @@ class TestDestinations:
             destination("review", "", {"interview": "95607"})
 
     def test_a_link_to_another_host_is_rejected(self):
-        """Even if it comes from the vendor."""
+        """Even if the vendor sent the link."""
         deliver(big_interview(), interview_event("1").replace(b"/members/mock_interviews/95607", b"//evil.example/"))
         dispatch_pending()
         assert ObjectState.objects.get().data["review_path"] == "//evil.example/"

@@ -1,4 +1,4 @@
-"""One id, one person: a launch that would open another user's interviews is rejected."""
+"""Each partner id belongs to one user: a launch that would open another user's interviews is rejected."""
 
 from datetime import timedelta
 
@@ -67,7 +67,7 @@ def launch(student):
 
 
 def test_a_launch_with_another_users_id_is_rejected(settings, api, first, second):
-    """PARTNER_USER finds the first user for the id of the second."""
+    """Here, PARTNER_USER finds the first user for the second user's id."""
     settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.of_surname"}
     assert launch(first) == 302
     response = client_of(second).get(LOGIN)
@@ -139,7 +139,7 @@ def test_ids_that_differ_in_case_are_different_ids(api, settings, first, second)
         assert (launch(first), launch(second)) == (403, 302)
 
 
-def test_the_same_id_at_another_organisation_is_another_person(api, first, second):
+def test_the_same_id_at_another_organisation_belongs_to_another_user(api, first, second):
     big_interview_account("abc")
     assert client_of(first).get(LOGIN, {"account": "xyz"}).status_code == 302
     assert client_of(second).get(LOGIN, {"account": "abc"}).status_code == 302
@@ -168,7 +168,7 @@ def test_custom_ids_are_accepted_without_partner_user(api, settings, first):
 
 
 class TestTheCheck:
-    """W010, which runs only if a command names the database, and only if there is an account."""
+    """The check W010, which only runs if a command names the database and an account exists."""
 
     def messages(self):
         return run_checks(tags=[Tags.database], databases=["default"])
@@ -179,7 +179,7 @@ class TestTheCheck:
         assert message.msg == f"PARTNER_ID gives the users {first.pk} and {second.pk} the same id, 'Johnson'."
         assert "one id for each user, one user for each id" in message.hint
 
-    def test_it_calls_functions_that_are_given_without_a_dotted_path(self, settings, first, second):
+    def test_it_calls_functions_that_the_settings_contain_directly(self, settings, first, second):
         settings.BI_INTEGRATION |= {"PARTNER_ID": surname, "PARTNER_USER": nobody}
         assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]
 
@@ -191,7 +191,7 @@ class TestTheCheck:
         }
         assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]
 
-    def test_it_is_silent_if_each_user_has_their_own_id(self, first, second):
+    def test_it_reports_nothing_if_each_user_has_a_different_id(self, first, second):
         User.objects.filter(pk=second.pk).update(last_name="Jones")
         assert self.messages() == []
 
@@ -204,7 +204,7 @@ class TestTheCheck:
         ],
         ids=["the default", "a function that raises", "no function"],
     )
-    def test_it_is_silent_about_other_problems(self, settings, first, second, change):
+    def test_it_reports_nothing_if_partner_id_is_the_default_or_cannot_be_called(self, settings, first, second, change):
         change(settings.BI_INTEGRATION)
         assert self.messages() == []
 
@@ -213,7 +213,7 @@ class TestTheCheck:
         assert self.messages() == []
         assert not User.objects.filter(username="written").exists()
 
-    def test_it_is_silent_without_an_account(self, first, second):
+    def test_it_reports_nothing_without_an_account(self, first, second):
         BigInterviewAccount.objects.all().delete()
         assert self.messages() == []
 

@@ -1,4 +1,4 @@
-"""Launches: one fresh token for each, the URL that the browser is redirected to, and the record."""
+"""Launches: each requests a new token, redirects the browser to a URL at Big Interview, and stores a record."""
 
 import io
 import json
@@ -100,7 +100,7 @@ class TestTheRedirect:
                 "/sso/login?token=935d85189822bf9c&return_url=https%3A%2F%2Fgoogle.com%2F"
             )
 
-    def test_a_named_page(self, student):
+    def test_it_contains_the_path_of_a_page_that_is_given_by_name(self, student):
         assert self.start("t", student, to="track", options={"chapter": "6"}).endswith(
             "&redirect_to=%2Fmembers%2Fcurriculum%3Fchapter%3D6"
         )
@@ -164,7 +164,7 @@ def test_the_return_is_recorded_once_and_redirects_to_the_return_url(logged_in, 
     assert session.returned_at == returned.calls[0]["session"].returned_at > session.redirected_at
 
 
-def test_receivers_can_ask_for_the_sender_that_is_documented(logged_in, api):
+def test_receivers_can_filter_by_the_documented_sender(logged_in, api):
     account()
     good = api.scripts[0]
     api.scripts[:] = [answer(401), good]
@@ -232,13 +232,14 @@ def test_a_prefetched_link_starts_no_launch(logged_in, api):
     assert logged_in.get(LOGIN).status_code == 302
 
 
-def test_methods(logged_in):
+def test_another_method_is_a_405(logged_in):
     assert logged_in.post(LOGIN).status_code == 405
     assert logged_in.get(LAUNCH).status_code == 405
     assert logged_in.post("/bi/sso/return/00000000-0000-4000-8000-000000000000/").status_code == 405
 
 
-def test_a_project_that_requires_a_log_in_everywhere(settings, logged_in, api):
+def test_the_return_and_the_json_view_work_if_the_project_requires_a_log_in_everywhere(settings, logged_in, api):
+    """They are exempt from LoginRequiredMiddleware: one needs no log-in, the other responds 401 as JSON."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
     account()
     url = query(logged_in.get(LOGIN))["return_url"]
@@ -270,7 +271,7 @@ def test_a_hostile_account_of_a_visitor_is_not_found(client, api, value):
 
 
 class TestFailures:
-    """The page that a student reads, and the record."""
+    """The page that the student sees, and the record."""
 
     @pytest.mark.parametrize(
         ("script", "status", "text", "error"),
@@ -292,7 +293,7 @@ class TestFailures:
         ],
         ids=["401", "422", "429", "500", "html", "truncated", "redirect", "reset", "slow"],
     )
-    def test_each_failure_has_its_own_outcome(self, logged_in, api, script, status, text, error):
+    def test_each_failure_has_its_status_message_and_recorded_error(self, logged_in, api, script, status, text, error):
         api.scripts[:] = [script]
         account()
         failed = Recorder()
@@ -308,7 +309,7 @@ class TestFailures:
         assert type(failed.calls[0]["error"]).__name__ in session.error
         assert ("Retry-After" in response) == ("Try again" in response.content.decode()) == (status == 503)
 
-    def test_without_a_time_of_the_api_one_is_asked_to_wait_a_minute(self, logged_in, api):
+    def test_retry_after_is_the_apis_or_a_minute(self, logged_in, api):
         api.scripts[:] = [answer(500)]
         account()
         assert logged_in.get(LOGIN)["Retry-After"] == "60"
@@ -327,7 +328,7 @@ class TestFailures:
         )
         assert api.requests == []
 
-    def test_no_account(self, logged_in, api):
+    def test_without_an_account_that_is_active_and_has_a_key_a_launch_is_a_502(self, logged_in, api):
         assert logged_in.get(LOGIN).status_code == 502
         account(is_active=False)
         BigInterviewAccount.objects.create(subdomain="keyless")
@@ -346,15 +347,15 @@ class TestFailures:
         with pytest.raises(NoAccount, match=r"The Big Interview account xyz.* does not allow anonymous users"):
             sso.start(None, account="xyz")
 
-    def test_two_students_without_an_account_have_a_record_each(self, student, api):
-        """These launches fail before anything is stored."""
+    def test_failures_of_two_students_without_an_account_have_separate_records(self, student, api):
+        """Although these launches fail before a record exists."""
         for launching in (student, User.objects.create_user("second")):
             with pytest.raises(NoAccount) as failure:
                 sso.start(launching)
             assert failure.value.session.user == launching
         assert list(SSOSession.objects.values_list("failures", flat=True)) == [1, 1]
 
-    def test_of_a_long_message_of_the_host_2000_characters_are_kept(self, student, api, settings):
+    def test_a_long_error_message_of_the_host_project_is_shortened_to_2000_characters(self, student, api, settings):
         settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_launch.verbose"}
         account()
         with pytest.raises(NoPartnerID):
@@ -362,7 +363,7 @@ class TestFailures:
         error = SSOSession.objects.get().error
         assert (error[:20], len(error)) == ("NoPartnerID: No id. ", 2_000)
 
-    def test_the_page_leads_back_to_the_site(self, logged_in, settings):
+    def test_the_page_links_to_the_return_page_of_the_site(self, logged_in, settings):
         settings.BI_INTEGRATION |= {"RETURN_PAGE": "/careers/"}
         assert '<a href="/careers/">Go back</a>' in logged_in.get(LOGIN).content.decode()
 
@@ -377,7 +378,9 @@ class TestFailures:
     @pytest.mark.parametrize(
         "partner_id", ["", "a b", "é", "x" * 65, "a\n", "anonymous", "Anonymous", 7, None, "a@b.c"]
     )
-    def test_an_id_that_big_interview_does_not_accept(self, logged_in, api, settings, monkeypatch, partner_id):
+    def test_an_id_that_big_interview_would_not_accept_is_a_403_without_a_request(
+        self, logged_in, api, settings, monkeypatch, partner_id
+    ):
         monkeypatch.setattr("tests.sso.test_launch.partner_id", lambda user: partner_id)
         settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_launch.partner_id"}
         account()
@@ -387,15 +390,15 @@ class TestFailures:
         assert SSOSession.objects.get().error.startswith("NoPartnerID")
         assert api.requests == []
 
-    def test_of_an_exception_in_a_function_of_the_host_only_the_class_is_recorded(self, logged_in, api, settings):
+    def test_only_the_class_of_an_exception_in_a_host_projects_function_is_recorded(self, logged_in, api, settings):
         settings.BI_INTEGRATION |= {"USER_DETAILS": "tests.sso.test_launch.broken"}
         account()
         logged_in.raise_request_exception = False
         assert logged_in.get(LOGIN).status_code == 500
         assert SSOSession.objects.values_list("status", "error").get() == ("failed", "LookupError")
 
-    def test_of_a_malformed_answer_no_token_is_recorded(self, logged_in, student, api):
-        """Invariant 9: the libraries' messages quote the bytes that they cannot parse."""
+    def test_no_token_of_a_malformed_response_is_recorded(self, logged_in, student, api):
+        """Invariant 9: the libraries' error messages quote the bytes that they cannot parse."""
         reply = json.dumps(user(str(student.pk))).encode() + b"\r\n"
         account()
         for hours, head in enumerate([b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n", b""]):
@@ -416,7 +419,7 @@ class TestFailures:
             b"200 x\r\nTransfer-Encoding: chunked\r\n\r\n-5",
         ],
     )
-    def test_no_answer_of_the_api_causes_a_500(self, logged_in, api, head):
+    def test_no_response_of_the_api_causes_a_500(self, logged_in, api, head):
         api.scripts[:] = [lambda line, request: line.sendall(b"HTTP/1.1 " + head + b"\r\nContent-Length: 0\r\n\r\n")]
         account()
         assert logged_in.get(LOGIN).status_code in (502, 503)
@@ -428,7 +431,7 @@ class TestFailures:
         assert logged_in.get(LOGIN).status_code == 422
         assert all(ord(character) < 0x10000 for character in SSOSession.objects.get().error)
 
-    def test_a_failed_launch_may_be_tried_again_at_once(self, logged_in, api):
+    def test_a_launch_can_be_repeated_immediately_after_a_failure(self, logged_in, api):
         good = api.scripts[0]
         api.scripts[:] = [answer(401), good]
         account()
@@ -450,7 +453,7 @@ class TestFailures:
             assert logged_in.get(LOGIN).status_code == 302
 
     def test_a_project_can_replace_the_pages(self, logged_in, api, settings, tmp_path):
-        """Their templates may use what the project's context processors add."""
+        """The project's templates may use the variables that its context processors add."""
         folder = tmp_path / "django_bi_integration" / "sso"
         folder.mkdir(parents=True)
         (folder / "failed.html").write_text("For {{ user }}: {{ message }} {{ reference }}")
@@ -476,7 +479,7 @@ def partner_id(user):
 
 
 def partner_user(number):
-    """Return the user of such an id."""
+    """Return the user of an id that ``partner_id`` returned."""
     return User.objects.filter(username=number.removeprefix("no-")).first()
 
 
@@ -517,7 +520,7 @@ def test_a_project_can_define_ids_and_details(logged_in, student, api, settings,
     assert stored().user == student
 
 
-def test_an_event_has_the_right_user_or_none(student, settings):
+def test_an_event_has_the_user_of_its_partner_id_or_none(student, settings):
     to = big_interview()
     for number, partner in enumerate([str(student.pk), f"0{student.pk}", "abc123", "9" * 40]):
         deliver(to, interview_event(str(number)).replace(b"abc123", partner.encode()))
@@ -538,14 +541,14 @@ def test_visitors_may_practise_if_the_account_allows_it(client, api):
     assert client.post(LAUNCH).status_code == 200
 
 
-def test_of_a_long_id_that_the_api_gives_to_a_visitor_64_characters_are_kept(client, api):
+def test_a_long_id_that_the_api_gives_to_a_visitor_is_shortened_to_64_characters(client, api):
     api.scripts[:] = [answer(201, user("anon_" + "x" * 100))]
     account(allows_anonymous=True)
     assert client.get(LOGIN).status_code == 302
     assert SSOSession.objects.get().partner_id == "anon_" + "x" * 59
 
 
-def test_several_organisations_work_side_by_side(student, settings, api):
+def test_each_organisation_gets_requests_at_its_host_with_its_key(student, settings, api):
     settings.BI_INTEGRATION = {}
     accounts = [account("one", "1" * 32), account("two", "2" * 32, is_default=True)]
 
@@ -579,14 +582,14 @@ class TestDoubleClicks:
         assert int(second["Refresh"]) > 3
         assert (len(api.requests), SSOSession.objects.count()) == (1, 1)
 
-    def test_a_front_end_gets_an_error(self, logged_in, api):
+    def test_a_front_end_gets_a_409(self, logged_in, api):
         account()
         first, second = logged_in.post(LAUNCH), logged_in.post(LAUNCH)
         assert (first.status_code, second.status_code) == (200, 409)
         assert second.json()["error"] == "in_progress"
         assert int(second["Retry-After"]) > 3
 
-    def test_it_breaks_no_transaction_of_the_caller(self, student, api):
+    def test_the_second_launch_breaks_no_transaction_of_the_caller(self, student, api):
         account()
         with transaction.atomic():
             sso.start(student)
@@ -594,7 +597,7 @@ class TestDoubleClicks:
                 sso.start(student)
             assert SSOSession.objects.count() == 1
 
-    def test_a_moment_later_it_is_another_launch(self, logged_in, api):
+    def test_a_click_four_seconds_later_starts_another_launch(self, logged_in, api):
         account()
         logged_in.get(LOGIN)
         with time_machine.travel(timezone.now() + timedelta(seconds=4)):
@@ -608,8 +611,8 @@ class TestDoubleClicks:
             begin(session)
         assert sso.start(student).session != session
 
-    def test_of_many_failing_clicks_each_gets_an_error_of_this_package(self, student, api):
-        """Each failure allows the next click, even between another click's conflict and its next look."""
+    def test_many_simultaneous_failing_clicks_only_get_errors_of_this_package(self, student, api):
+        """A failure allows the next launch, even just after another click has conflicted and before it looks again."""
         api.scripts[:] = [answer(401)]
         account()
         escaped = []
@@ -626,15 +629,15 @@ class TestDoubleClicks:
         assert escaped == []
 
     @pytest.mark.parametrize("minutes", [-10, 10])
-    def test_a_clock_that_was_wrong_blocks_nobody(self, student, api, minutes):
+    def test_a_launch_while_the_clock_was_wrong_does_not_block_the_next_one(self, student, api, minutes):
         account()
         with time_machine.travel(timezone.now() + timedelta(minutes=minutes)):
             sso.start(student)
         sso.start(student)
         assert len(api.requests) == 2
 
-    def test_a_launch_that_was_overtaken_still_redirects(self, student, api):
-        """It took too long, so that the next click started another launch."""
+    def test_a_slow_launch_still_redirects_if_another_one_started_meanwhile(self, student, api):
+        """It took so long that the next click could start another launch."""
         account()
 
         class Slow(HTTPAdapter):
@@ -646,13 +649,13 @@ class TestDoubleClicks:
         sso.start(student, transport=Slow())
         assert list(SSOSession.objects.values_list("status", flat=True)) == ["redirected"] * 2
 
-    def test_of_many_clicks_at_the_same_time_one_is_redirected(self, student, api):
+    def test_only_one_of_many_simultaneous_clicks_is_redirected(self, student, api):
         account()
         outcomes = together([lambda: launch(student)] * 8)
         assert sorted(outcomes) == [False] * 7 + [True]
         assert (len(api.requests), SSOSession.objects.count()) == (1, 1)
 
-    def test_two_hundred_students_at_the_same_time_have_one_session_each(self, api):
+    def test_two_hundred_students_who_launch_at_the_same_time_have_one_session_each(self, api):
         account()
         students = [
             User(username=f"s{number}", first_name="a", last_name="b", email="c@example.edu") for number in range(200)
@@ -686,7 +689,7 @@ def together(calls, threads=8):
 
 
 def test_key_and_token_are_in_no_log_page_or_row(logged_in, student, api, admin_client, caplog):
-    """Invariant 9."""
+    """Invariant 9: neither after a success nor after failures."""
     caplog.set_level(logging.DEBUG)
     account()
     shown = [logged_in.get(LOGIN).content.decode()]
@@ -709,7 +712,7 @@ def test_key_and_token_are_in_no_log_page_or_row(logged_in, student, api, admin_
 
 @pytest.mark.parametrize("debug", [True, False])
 def test_error_reports_show_neither_key_nor_token(logged_in, api, settings, monkeypatch, caplog, debug):
-    """On the debug page, and in the e-mail to administrators."""
+    """Neither the debug page nor the e-mail to administrators."""
     settings.DEBUG = debug
     account()
 
@@ -729,7 +732,7 @@ def test_error_reports_show_neither_key_nor_token(logged_in, api, settings, monk
     assert API_KEY not in shown
 
 
-def test_the_template_tags():
+def test_the_template_tags_render_the_url_and_the_button():
     template = Template(
         "{% load bi_integration %}"
         "{% bi_sso_url to='review' interview=7 account=None %} "
@@ -751,7 +754,8 @@ def test_an_unknown_option_of_a_template_tag_is_an_error_when_the_template_is_co
         Template(f"{{% load bi_integration %}}{{% {tag} %}}")
 
 
-def test_a_project_may_start_a_launch_in_its_own_view(student, api):
+def test_a_project_can_start_a_launch_in_one_of_its_views(student, api):
+    """Without a request, the launch has no return URL."""
     account()
     launch = sso.start(student)
     assert TOKEN in launch.url
@@ -759,7 +763,7 @@ def test_a_project_may_start_a_launch_in_its_own_view(student, api):
     assert "return_url" not in launch.url
 
 
-def test_for_a_user_who_was_deleted_meanwhile_no_token_is_requested(student, api):
+def test_no_token_is_requested_for_a_user_who_was_deleted_meanwhile(student, api):
     account()
     User.objects.filter(pk=student.pk).delete()
     with pytest.raises((IntegrityError, RuntimeError)):

@@ -32,7 +32,7 @@ def api(settings):
 
 
 class TestWhileTheAPIHangs:
-    """A launch ends at once if two others are waiting, and the rest of the process is not affected."""
+    """If two launches wait for the API, a third one ends at once, and other requests are not affected."""
 
     @pytest.fixture(params=["silence", "dripping headers"])
     def hanging(self, api, request):
@@ -74,10 +74,10 @@ class TestWhileTheAPIHangs:
         assert json["Retry-After"]
         assert (len(hanging.requests), SSOSession.objects.count()) == (2, 2)
 
-    def test_webhooks_are_stored(self, hanging):
+    def test_events_are_stored_meanwhile(self, hanging):
         assert deliver(big_interview()).status_code == 200
 
-    def test_a_slow_receiver_of_sso_failed_holds_no_slot(self, api):
+    def test_a_slow_receiver_of_sso_failed_occupies_no_slot(self, api):
         """While receivers of ``sso_failed`` run, the launch no longer waits for the API."""
         big_interview_account()
         good = api.scripts[0]
@@ -134,7 +134,7 @@ class TestRepeatedFailures:
         assert references == {session.reference}
         assert [call["session"].failures for call in failed.calls] == list(range(1, 301))
 
-    def test_the_row_has_the_newest_text_and_the_time(self, api):
+    def test_the_row_has_the_newest_error_and_its_time(self, api):
         student = client_of(new_student())
         student.get(LOGIN)
         session = SSOSession.objects.get()
@@ -171,7 +171,7 @@ class TestRepeatedFailures:
         assert student.get(LOGIN).status_code == 302
         assert sorted(SSOSession.objects.values_list("status", "failures")) == [("failed", 1), ("redirected", 0)]
 
-    def test_the_administrator_sees_how_often(self, api, admin_client):
+    def test_the_admin_shows_the_number_of_failures(self, api, admin_client):
         student = client_of(new_student())
         for _ in range(7):
             student.get(LOGIN)
@@ -195,6 +195,7 @@ class TestVisitors:
         ]
 
     def test_one_launch_too_many_is_asked_to_wait(self, api):
+        """It is a 429 with Retry-After, makes no request to the API and leaves no row."""
         assert self.statuses(*["192.0.2.1"] * 3) == [302] * 3
         visitor = Client(headers={"x-forwarded-for": "192.0.2.1"})
         response = visitor.get(LOGIN, REMOTE_ADDR="127.0.0.1")
@@ -205,7 +206,7 @@ class TestVisitors:
         assert (json.status_code, json.json()["error"]) == (429, "too_many_visits")
         assert (len(api.requests), SSOSession.objects.count()) == (3, 3)
 
-    def test_a_minute_later_it_works_again(self):
+    def test_after_a_minute_the_address_may_launch_again(self):
         with time_machine.travel(NOON) as clock:
             assert self.statuses(*["192.0.2.1"] * 4) == [302] * 3 + [429]
             clock.shift(61)
@@ -227,7 +228,7 @@ class TestVisitors:
         response = student.get(LOGIN, headers={"x-forwarded-for": "192.0.2.1"}, REMOTE_ADDR="127.0.0.1")
         assert response.status_code == 502  # this API answers for another user, so it was asked
 
-    def test_without_a_cache_visitors_get_through(self, settings):
+    def test_visitors_are_not_limited_while_the_cache_is_unavailable(self, settings):
         settings.CACHES = {"default": {"BACKEND": "tests.sso.test_limits.Broken"}}
         assert self.statuses(*["192.0.2.1"] * 4) == [302] * 4
 

@@ -102,15 +102,15 @@ def test_a_return_url_that_only_looks_similar_is_allowed(logged_in, api, url):
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_a_return_url_with_a_language_prefix_is_recognised(logged_in, api, settings, language):
+def test_a_return_url_that_leads_into_sign_on_below_a_language_prefix_is_rejected(logged_in, api, settings, language):
     settings.ROOT_URLCONF = tuple(i18n_patterns(path("bi/", include("django_bi_integration.urls"))))
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
     options = {"return_url": f"/{language}/bi/sso/login/"}
     assert logged_in.get("/en/bi/sso/login/", options).status_code == 400
 
 
-def test_a_return_url_with_a_script_prefix_is_recognised(logged_in, api):
-    """Django gets requests without the prefix."""
+def test_a_return_url_that_leads_into_sign_on_below_the_script_prefix_is_rejected(logged_in, api):
+    """Django sees paths without the prefix, but return URLs contain it."""
     with override_script_prefix("/careers/"):
         assert logged_in.get(LOGIN, {"return_url": "/careers/bi/sso/login/"}).status_code == 400
         assert logged_in.get(LOGIN, {"return_url": "/careers/portal/"}).status_code == 302
@@ -126,7 +126,7 @@ def test_a_return_page_that_leads_into_sign_on_is_not_used(logged_in, api, setti
     assert logged_in.get(path)["Location"] == "/"
 
 
-def test_a_return_page_that_is_not_a_url_is_not_said_to_lead_into_sign_on(settings):
+def test_the_check_for_return_pages_that_lead_into_sign_on_ignores_an_invalid_url(settings):
     settings.BI_INTEGRATION = {"RETURN_PAGE": "http://["}
     assert "django_bi_integration.E017" not in {message.id for message in run_checks()}
 
@@ -146,13 +146,13 @@ def test_a_return_page_that_is_not_a_url_is_not_said_to_lead_into_sign_on(settin
         ({"return_url": "https://evil.example/"}, "not in BI_INTEGRATION[&#x27;RETURN_URL_ORIGINS&#x27;]"),
     ],
 )
-def test_the_page_says_to_the_team_of_the_site_what_is_wrong_with_a_link(logged_in, api, options, reason):
+def test_the_page_explains_to_the_sites_team_what_is_wrong_with_a_link(logged_in, api, options, reason):
     response = logged_in.get(LOGIN, options)
     assert response.status_code == 400
     assert "For the team of this site:" in response.content.decode()
     assert reason in response.content.decode()
 
 
-def test_a_front_end_reads_what_is_wrong_with_its_body(logged_in):
+def test_the_json_error_explains_what_is_wrong_with_the_body(logged_in):
     response = logged_in.post(LAUNCH, "[]", content_type="application/json")
     assert response.json()["message"] == "Send a JSON object whose values are text."

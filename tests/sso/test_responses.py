@@ -45,7 +45,7 @@ ERRORS = [
     (KeyRejected("x"), 502, "key_rejected"),
     (UnknownUser("x"), 502, "unknown_user"),
     (UnexpectedResponse("x"), 502, "unexpected_answer"),
-    (GiveUp("x"), 502, "internal_error"),  # raised by a function of the host project, for example
+    (GiveUp("x"), 502, "internal_error"),  # for example, raised by a function of the host project
     (TooManyLaunches("x", retry_after=1), 503, "too_many_launches"),
     (RateLimited("x"), 503, "rate_limited"),
     (Unavailable("x"), 503, "unavailable"),
@@ -54,7 +54,7 @@ ERRORS = [
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("error", "status", "code"), ERRORS, ids=lambda value: type(value).__name__)
-def test_a_front_end_gets_the_status_and_the_code(monkeypatch, error, status, code):
+def test_a_front_end_gets_the_status_and_the_code_of_the_exception(monkeypatch, error, status, code):
     def start(*arguments, **options):
         raise error
 

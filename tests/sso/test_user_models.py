@@ -38,7 +38,7 @@ WITH_NAMES = """    first_name = models.CharField(max_length=50)
     USERNAME_FIELD = "email"
 """
 MODELS = {
-    # As in popular project templates.
+    # Popular project templates contain this one.
     "one name": """class User(AbstractUser):
     first_name = last_name = None
     name = models.CharField(max_length=255)
@@ -81,7 +81,7 @@ MODELS = {
 
 @pytest.fixture
 def run(tmp_path):
-    """Return a function that runs a command in a project with a user model, and functions in portal/people.py."""
+    """Return a function that runs a command in a project with the given user model and portal/people.py."""
 
     def run(model, *command, bi_integration=None, people=""):
         (tmp_path / "portal").mkdir()
@@ -124,11 +124,12 @@ def test_the_check_names_the_setting_that_the_user_model_needs(run, model, setti
 
 
 @pytest.mark.parametrize("model", ["a UUID as the key", "a slug as the key", "properties for names"])
-def test_the_check_is_silent_if_the_defaults_fit(run, model):
+def test_the_check_reports_nothing_if_the_defaults_fit(run, model):
     assert checked(run(model, "-m", "django", "check"))[0] == []
 
 
-def test_text_that_is_always_valid_can_be_declared_as_such(run):
+def test_setting_partner_id_to_the_default_declares_that_text_keys_are_valid(run):
+    """The check then reports nothing."""
     default = {"PARTNER_ID": "django_bi_integration.users.primary_key"}
     assert checked(run("text as the key", "-m", "django", "check", bi_integration=default))[0] == []
 
@@ -201,7 +202,7 @@ def test_the_documented_example_silences_the_check(run, model):
 
 
 @pytest.mark.parametrize("model", REMEDIES)
-def test_with_the_documented_example_a_launch_works(run, model):
+def test_a_launch_succeeds_with_the_documented_example(run, model):
     result = run(model, "-c", LAUNCH, **example(REMEDIES[model]))
     assert result.returncode == 0, result.stderr
     assert result.stdout == '{"first_name": "Bob", "last_name": "Johnson", "email": "learner@example.edu"}\n'
@@ -211,7 +212,7 @@ def test_with_the_documented_example_a_launch_works(run, model):
     ("model", "error", "setting"),
     [("one name", "MissingDetails", "USER_DETAILS"), ("e-mail as the key", "NoPartnerID", "PARTNER_ID")],
 )
-def test_without_the_example_the_error_names_the_setting(run, model, error, setting):
+def test_without_the_example_a_launch_fails_and_its_error_names_the_setting(run, model, error, setting):
     result = run(model, "-c", LAUNCH)
     assert result.returncode == 1
     assert f"\n{error}: " in result.stderr

@@ -1,4 +1,4 @@
-"""Every shape that the vendors' documents, drafts and streams give an event, field by field: post it, then read it."""
+"""Each shape of an event in the vendors' documents, drafts and streams is posted, and each of its fields is checked."""
 
 import json
 from datetime import UTC, datetime
@@ -161,7 +161,7 @@ ROWS = [
 
 
 def received(vendor, document):
-    """What a receiver is given of the document."""
+    """Deliver the document, dispatch it, and return the event and the typed data that a receiver gets."""
     recorder = Recorder()
     with subscribed(event_received, recorder):
         if vendor is BIG_INTERVIEW:
@@ -173,18 +173,17 @@ def received(vendor, document):
 
 
 @pytest.mark.parametrize(("vendor", "document", "field", "expected"), ROWS)
-def test_a_field_of_a_shape_is_read(vendor, document, field, expected):
-    """One row a shape and field."""
+def test_each_field_has_the_same_value_in_every_shape(vendor, document, field, expected):
     assert attrgetter(field)(received(vendor, document)) == expected
 
 
-def test_the_sku_of_a_course_action_is_read():
-    """The other shape of a completion has none."""
+def test_the_typed_data_of_a_course_action_contains_its_sku():
+    """Other shapes of a completion have no SKU."""
     assert received(INNOVATIVE_EDUCATORS, ACTION | {"courseSku": "NSO-101"}).data.course_sku == "NSO-101"
 
 
-def test_salesforce_ids_are_not_in_a_repr():
-    """A log that shows typed data has no personal data in it."""
+def test_the_repr_of_typed_data_contains_neither_salesforce_ids_nor_refs():
+    """So that a log with typed data does not contain them."""
     shown = repr(received(INNOVATIVE_EDUCATORS, COMPLETION).data)
     assert not [value for name, value in DETAIL.items() if name.startswith(("sf", "ref")) and value in shown]
 
@@ -200,8 +199,8 @@ def test_salesforce_ids_are_not_in_a_repr():
     ],
     ids=["reference", "draft", "view without a name", "view", "login"],
 )
-def test_the_person_of_an_unknown_event_is_read(vendor, document, subject):
-    """So that all that is stored about a person can be found; the event is still an unknown one."""
+def test_an_unknown_event_has_the_id_of_its_person_but_neither_typed_data_nor_an_object(vendor, document, subject):
+    """So that everything that is stored about a person can be found."""
     found = received(vendor, document)
     assert (found.event.subject_id, found.data, found.event.object_key) == (subject, None, None)
 
@@ -214,8 +213,8 @@ def test_the_person_of_an_unknown_event_is_read(vendor, document, subject):
         (INTERVIEW | {"id": 2**53 - 1}, INTERVIEW | {"id": float(2**53 - 1)}),
     ],
 )
-def test_a_whole_number_is_one_object_however_it_is_written(first, second):
-    """1041 and 1041.0 are the same JSON number: an older update of it is stale."""
+def test_an_objects_id_may_be_written_as_a_string_an_integer_or_a_float(first, second):
+    """1041 and 1041.0 are the same JSON number, so an older update with the other one is stale."""
     to, recorder = big_interview(), Recorder()
     with subscribed(event_received, recorder):
         for number, (interview, day) in enumerate([(first, 20), (second, 19)]):
@@ -226,13 +225,13 @@ def test_a_whole_number_is_one_object_however_it_is_written(first, second):
     assert [call["event"].is_stale for call in recorder.calls] == [False, True]
 
 
-def test_a_person_whose_id_is_a_whole_number_is_one_person():
+def test_a_persons_id_that_is_a_whole_float_is_read_as_an_integer():
     assert received(BIG_INTERVIEW, FIELDS | {"partner_id": 42.0}).event.subject_id == "42"
 
 
 @pytest.mark.parametrize("number", ["1041.5", str(float(2**53)), "1e22"])
-def test_a_number_that_a_float_may_have_rounded_stays_as_it_is(number):
-    """It may stand for another whole number."""
+def test_an_id_that_is_not_a_whole_number_or_may_be_rounded_is_kept_as_a_float(number):
+    """A float from 2**53 on may stand for several whole numbers."""
     body = json.dumps(FIELDS | {"api_id": 0}).replace('"api_id": 0', f'"api_id": {number}')
     deliver(big_interview(), body)
     assert stored().object_id == str(float(number))

@@ -15,14 +15,14 @@ from tests.helpers.deliveries import COMPLETED, CREATED
 
 
 def interview_document(**webhook: Any) -> dict[str, Any]:
-    """Big Interview's sample with some of its fields replaced."""
+    """Return Big Interview's sample with some of its fields replaced."""
     document = json.loads(CREATED)
     document["webhook"].update(webhook)
     return document
 
 
 def completion_document(**fields: Any) -> dict[str, Any]:
-    """Innovative Educators' sample with some of its fields replaced."""
+    """Return Innovative Educators' sample with some of its fields replaced."""
     return {**json.loads(COMPLETED), **fields}
 
 
@@ -34,7 +34,7 @@ def completion(**fields: Any) -> ParsedEvent:
     return INNOVATIVE_EDUCATORS.read(completion_document(**fields))
 
 
-def test_the_documented_interview():
+def test_every_field_of_the_documented_interview_is_read():
     moment = datetime(2015, 5, 18, 16, 37, 13, tzinfo=UTC)
     document = interview_document(partner_id="abc123")
     assert BIG_INTERVIEW.read(document) == ParsedEvent(
@@ -60,7 +60,7 @@ def test_the_documented_interview():
     )
 
 
-def test_the_documented_completion():
+def test_every_field_of_the_documented_completion_is_read():
     moment = datetime(2019, 10, 17, 20, 50, 53, 103000, tzinfo=UTC)
     document = completion_document(user="bob@example.edu")
     assert INNOVATIVE_EDUCATORS.read(document) == ParsedEvent(
@@ -90,7 +90,7 @@ def test_the_documented_completion():
 
 
 @pytest.mark.parametrize("api_id", ["95607", 95607, None])
-def test_the_interviews_id_may_be_text_or_a_number_or_in_the_object_alone(api_id):
+def test_the_interviews_id_may_be_text_or_a_number_or_only_in_the_object(api_id):
     assert interview(api_id=api_id).object_id == "95607"
 
 
@@ -108,7 +108,8 @@ def test_the_interview_may_come_without_its_wrapper():
         {"api_type": "None", "api_object": "gone"},
     ],
 )
-def test_a_delete_is_known_by_its_name_alone(deleted):
+def test_a_deletion_is_recognised_only_by_its_event_name(deleted):
+    """Its type and object differ between the vendor's documents."""
     document = interview_document(event_name="interview.deleted", **deleted)
     reading = BIG_INTERVIEW.read(document)
     assert (reading.object_type, reading.object_id) == ("Interview", "95607")
@@ -130,7 +131,7 @@ def test_a_change_of_an_interview_has_the_time_of_its_update():
 
 
 @pytest.mark.parametrize("value", ["yesterday", "", None, 5, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"])
-def test_a_time_that_is_none_is_unknown(value):
+def test_a_missing_invalid_or_implausible_time_is_read_as_none(value):
     assert interview(api_object={"updated_at": value}).occurred_at is None
 
 
@@ -149,12 +150,12 @@ WRITTEN = {
 
 @pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
 @given(moment=moments)
-def test_a_time_is_the_same_however_it_is_written(write, moment):
+def test_a_time_is_the_same_in_every_format(write, moment):
     assert interview(api_object={"updated_at": write(moment)}).occurred_at == moment
 
 
 @given(moment=moments)
-def test_the_time_of_a_mail_is_read(moment):
+def test_a_time_in_the_format_of_an_e_mails_date_is_read(moment):
     whole = moment.replace(microsecond=0)
     assert interview(api_object={"updated_at": format_datetime(whole)}).occurred_at == whole
 
@@ -169,8 +170,8 @@ def test_unix_time_is_read_in_seconds_and_in_milliseconds(form, milliseconds):
 
 
 @given(text=st.from_regex(r"[0-9TtZz:+\-., ]{0,30}", fullmatch=True) | st.integers().map(str))
-def test_a_time_that_is_read_is_the_one_that_python_reads(text):
-    """Where both read one: none is made up."""
+def test_a_text_that_python_parses_is_read_as_the_same_time_or_as_none(text):
+    """Except for 10 or 13 digits, which are Unix time in seconds or milliseconds."""
     read = interview(api_object={"updated_at": text}).occurred_at
     try:
         expected = datetime.fromisoformat(text.strip())
@@ -185,7 +186,7 @@ def test_both_names_of_a_completion_are_one_event_type(event):
     assert completion(event=event).event_type == "courseComplete"
 
 
-def test_a_completion_without_an_event_name_is_known_by_type_and_source():
+def test_a_completion_without_an_event_name_is_recognised_by_type_and_source():
     assert completion(event=None).event_type == "courseComplete"
     assert completion(event=None, source="course_viewed").event_type == "status_change"
 
@@ -198,22 +199,22 @@ def test_a_completion_without_an_event_name_is_known_by_type_and_source():
         ({"externalCustomerId": 42}, "42"),
     ],
 )
-def test_the_learner_is_the_external_id_or_the_email(detail, subject):
-    """Leading zeros are kept; an address is compared in lower case."""
+def test_a_learner_is_identified_by_the_external_id_or_else_the_e_mail_address(detail, subject):
+    """Leading zeros of an id are kept, and an address is stored in lower case."""
     assert completion(user="Bob@Example.edu", userDetail=detail).subject_id == subject
 
 
-def test_a_learner_without_either_is_known_by_the_platforms_id():
+def test_a_learner_without_either_is_identified_by_the_platforms_id():
     assert completion(user=None, userDetail={"id": "u-1"}).subject_id == "u-1"
 
 
-def test_refs_up_to_the_tenth_are_taken_and_null_ones_left_out():
+def test_refs_1_to_10_are_read_except_null_ones():
     detail = {"ref1": None, "ref4": "four", "ref10": "ten", "ref11": "eleven"}
     data = INNOVATIVE_EDUCATORS.read_data(completion_document(userDetail=detail))
     assert data.learner.refs == {"ref4": "four", "ref10": "ten"}
 
 
-def test_another_event_of_the_platform_keeps_its_own_name():
+def test_another_event_of_the_platform_keeps_its_name_and_has_no_typed_data():
     document = completion_document(event="courseView")
     assert INNOVATIVE_EDUCATORS.read(document).event_type == "courseView"
     assert INNOVATIVE_EDUCATORS.read_data(document) is None
@@ -241,7 +242,7 @@ documents = st.recursive(
 @pytest.mark.parametrize("vendor", VENDORS.values(), ids=lambda vendor: vendor.slug)
 @given(document=documents)
 def test_any_json_object_can_be_read(vendor, document):
-    """Parsing never raises, and distinguishes every text from a missing one."""
+    """Parsing never raises, and the text fields of the event are always strings."""
     vendor.read_data(document)
     reading = vendor.read(document)
     assert isinstance(reading, ParsedEvent)
@@ -249,7 +250,7 @@ def test_any_json_object_can_be_read(vendor, document):
 
 
 @pytest.mark.parametrize("vendor", VENDORS.values(), ids=lambda vendor: vendor.slug)
-def test_the_samples_are_the_documented_ones(vendor):
+def test_each_vendors_samples_are_read_with_the_given_type_id_and_person(vendor):
     for event_type in vendor.event_types:
         document = vendor.sample(event_type, "1", "me")
         reading = vendor.read(document)

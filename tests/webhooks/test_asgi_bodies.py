@@ -1,4 +1,4 @@
-"""Under a real ASGI server, a stranger's large body is not read to its end, nor written to the disk."""
+"""Under a real ASGI server, a body over the limit is neither read to its end nor written to disk."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.stack
 
 LIMIT = 262_144
 HUGE = 600_000_000
-#: More than any buffer on the way holds; nobody has to send the whole of a huge body to see that nobody stops it.
+#: Bytes. More than all buffers on the way hold, so that a test need not send all of HUGE to see that nothing stops it.
 ENOUGH = 30_000_000
 PIECE = 65_536
 
@@ -52,10 +52,10 @@ class Uvicorn:
         return subprocess.run(command, cwd=ROOT, env=self.variables, capture_output=True, text=True, check=True).stdout
 
     def open_files(self):
-        """The temporary files that the server has open; their names are gone as soon as they exist."""
+        """Return the server's open temporary files. A folder does not list them: they are unlinked when created."""
         found = []
         for link in Path(f"/proc/{self.program.process.pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # it was closed meanwhile
+            with suppress(FileNotFoundError):  # closed in the meantime
                 found.append(str(link.readlink()))
         return [target for target in found if target.startswith(str(self.files))]
 
@@ -63,7 +63,7 @@ class Uvicorn:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     if not Path("/proc/self/fd").exists():
-        pytest.skip("this machine does not show what a process has open")
+        pytest.skip("only /proc lists a process's open files, and this machine has no /proc")
     server = Uvicorn(tmp_path_factory.mktemp("asgi"))
     server.manage("migrate", "--verbosity=0")
     server.program.start()
@@ -78,14 +78,17 @@ def path(server):
 
 
 def upload(server, path, *lines, key=KEY, chunked=False, most=ENOUGH):
-    """Send a body without end until an answer comes; the answer, how much was sent, and which files were open."""
+    """Send an endless body until the server responds or ``most`` bytes are sent.
+
+    Return the response, the number of bytes sent and the temporary files that were open meanwhile.
+    """
     opening = post(server.url, *lines, path=path, key=key, body=b"")
     piece = b"%x\r\n%s\r\n" % (PIECE, b" " * PIECE) if chunked else b" " * PIECE
     sent, files, answer = 0, [], b""
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port), timeout=TIMEOUT) as line:
         line.sendall(opening)
         while not select.select([line], [], [], 0.02)[0] and sent < most:
-            with suppress(ConnectionError):  # it was answered meanwhile
+            with suppress(ConnectionError):  # the server responded and closed the connection
                 line.sendall(piece)
             sent += PIECE
             files += server.open_files()
@@ -108,17 +111,17 @@ WAYS = {"declared": [f"Content-Length: {HUGE}"], "in chunks": ["Transfer-Encodin
     ],
 )
 def test_a_body_without_end_is_answered_after_the_limit(server, path, way, known, key, status, detail):
-    """With the status that the view decides on; and nothing of it goes to a file."""
+    """The status is the one that the view decides on, and no part of the body is written to a file."""
     target = path if known else f"/bi/webhooks/{uuid4()}/"
     answer, sent, files = upload(server, target, *WAYS[way], key=key, chunked=way == "in chunks")
     assert statuses(answer) == [status]
     assert json.loads(answer.partition("\r\n\r\n")[2]) == {"detail": detail}
-    # What is on its way when the answer comes is in buffers.
+    # The bytes that were sent before the response are in buffers.
     assert sent < ENOUGH
     assert files == []
 
 
-def test_who_declares_too_much_need_not_send_anything(server, path):
+def test_a_declared_length_over_the_limit_is_rejected_before_the_body_is_sent(server, path):
     answer, sent, _ = upload(server, path, f"Content-Length: {HUGE}", most=0)
     assert (statuses(answer), sent) == ([413], 0)
 
@@ -135,7 +138,7 @@ def test_a_body_up_to_the_limit_is_stored(server, path, slash, chunked):
         assert statuses(line.recv(65_536).decode()) == [200]
 
 
-def test_other_urls_take_what_they_take(server):
-    """A path that only looks like a webhook's is the project's own, and so is its body."""
+def test_bodies_of_other_urls_are_not_limited(server):
+    """A path that only resembles a webhook's belongs to the host project."""
     answer, sent, files = upload(server, f"/webhooks/{uuid4()}/", f"Content-Length: {HUGE}", most=5_000_000)
     assert (answer, sent >= 5_000_000, bool(files)) == ("", True, True)

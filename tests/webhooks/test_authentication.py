@@ -1,4 +1,4 @@
-"""Who gets in: the key and the allowlist; and what is counted of those who do not."""
+"""Authentication of deliveries by key and allowlist, and how rejected deliveries are counted."""
 
 from collections import Counter
 from datetime import timedelta
@@ -34,7 +34,7 @@ STRANGER = "203.0.113.9"
     "key", [None, "", KEY.upper(), f"Bearer {KEY}", f"{KEY},{KEY}", KEY[:-1], KEY + "0", "schlüssel", "ключ"]
 )
 def test_a_wrong_or_missing_key_is_a_401(key):
-    """Invariant 2: nothing is stored, and the answer says no more than its status."""
+    """Invariant 2: nothing is stored, and the response reveals only its status."""
     response = deliver(big_interview(), key=key)
     assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized."})
     assert response["www-authenticate"] == "Key"
@@ -42,19 +42,19 @@ def test_a_wrong_or_missing_key_is_a_401(key):
 
 
 @pytest.mark.parametrize("key", [KEY, f"  {KEY}", f"{KEY}\t"])
-def test_the_key_bare_lets_in(key):
+def test_the_key_is_accepted_with_white_space_around_it(key):
     assert deliver(big_interview(), key=key).status_code == 200
 
 
 def test_a_key_beyond_ascii_is_compared_by_its_bytes():
-    """Servers hand headers over as Latin-1 text of what were UTF-8 bytes."""
+    """Servers decode the header's UTF-8 bytes as Latin-1."""
     key = "schlüsselschlüssel"
     to = registration(key=key)
     assert deliver(to, key=key.encode().decode("latin-1")).status_code == 200
 
 
-def test_the_key_is_stored_as_a_digest_alone():
-    """Invariant 9."""
+def test_only_a_digest_of_the_key_is_stored():
+    """Invariant 9: the key itself is not stored, and two digests of one key differ."""
     to = big_interview()
     to.refresh_from_db()
     assert KEY not in repr(vars(to))
@@ -62,7 +62,7 @@ def test_the_key_is_stored_as_a_digest_alone():
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\n", "a\nb", "\0"])
-def test_a_key_that_no_header_can_carry_is_rejected(blank):
+def test_setting_a_key_that_no_header_can_carry_is_an_error(blank):
     with pytest.raises(ValueError, match="key"):
         registration().set_key(blank)
 
@@ -79,7 +79,8 @@ def test_a_key_that_no_header_can_carry_is_rejected(blank):
         (KEY[:15], "fewer than 16 characters"),
     ],
 )
-def test_what_cannot_be_a_key_is_an_error_that_explains_the_fix(pasted, message):
+def test_setting_a_key_that_was_pasted_wrongly_is_an_error_that_names_the_mistake(pasted, message):
+    """The message does not contain the key, and the registration keeps the key that it has."""
     to = registration()
     with pytest.raises(ValueError, match=message) as error:
         to.set_key(pasted)
@@ -88,13 +89,13 @@ def test_what_cannot_be_a_key_is_an_error_that_explains_the_fix(pasted, message)
 
 
 @pytest.mark.parametrize("unusual", ["Bearer" + KEY, "keyring-of-the-year", "a:b/c=d+e.f~g_h-i", "x" * 16])
-def test_an_unusual_key_may_be_right(unusual):
-    """Another organisation's may look otherwise: the warning of the form is enough."""
+def test_a_key_of_an_unusual_format_is_accepted(unusual):
+    """The vendor may issue keys of another format, so the admin form only warns about it."""
     to = registration(key=f" {unusual}\n")
     assert deliver(to, key=unusual).status_code == 200
 
 
-def test_the_former_key_works_until_its_overlap_ends():
+def test_the_previous_key_is_accepted_until_its_overlap_ends():
     to = big_interview()
     to.set_key("0" * 32, overlap=timedelta(days=1))
     to.save()
@@ -103,8 +104,8 @@ def test_the_former_key_works_until_its_overlap_ends():
         assert [deliver(to, key=key).status_code for key in (KEY, "0" * 32)] == [401, 200]
 
 
-def test_the_same_key_twice_keeps_the_overlap():
-    """A form that is sent twice."""
+def test_setting_the_same_key_twice_keeps_the_overlap():
+    """An administrator may submit the form twice. Without an overlap, the second one ends the previous key."""
     to = big_interview()
     for _ in range(2):
         to.set_key("0" * 32, overlap=timedelta(days=1))
@@ -115,7 +116,7 @@ def test_the_same_key_twice_keeps_the_overlap():
     assert deliver(to, key=KEY).status_code == 401
 
 
-def test_without_an_overlap_the_former_key_stops_at_once():
+def test_without_an_overlap_the_previous_key_is_rejected_at_once():
     to = big_interview()
     to.set_key("0" * 32)
     to.save()
@@ -123,7 +124,7 @@ def test_without_an_overlap_the_former_key_stops_at_once():
 
 
 @pytest.mark.database
-@pytest.mark.parametrize("repeated", [False, True], ids=["another event", "a repeat"])
+@pytest.mark.parametrize("repeated", [False, True], ids=["another event", "a duplicate"])
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -135,8 +136,8 @@ def test_without_an_overlap_the_former_key_stops_at_once():
         ({"name": "Another"}, 200),
     ],
 )
-def test_what_changes_behind_a_process_holds_at_once(change, status, repeated):
-    """Another process revokes the key: this one, which has let it in before, must not do so once more."""
+def test_a_change_made_by_another_process_applies_to_the_next_delivery(change, status, repeated):
+    """This process has cached the registration, but rejects what it no longer allows."""
     to = registration(networks=(VENDOR_ADDRESS, "127.0.0.1"))
     for event in ("1", "2"):
         assert deliver(to, interview_event(event), REMOTE_ADDR=VENDOR_ADDRESS).status_code == 200
@@ -153,8 +154,10 @@ def test_what_changes_behind_a_process_holds_at_once(change, status, repeated):
     ("change", "status"),
     [({"key_digest": "0" * 64}, 401), ({"is_active": False}, 403), ({"allowed_networks": ["192.0.2.0/24"]}, 403)],
 )
-def test_a_revoked_proof_is_rejected_as_such_whatever_the_body_is(change, status, body, rejection_counter):
-    """No response reveals that a key was valid earlier."""
+def test_revoked_credentials_are_rejected_with_the_same_status_whatever_the_body(
+    change, status, body, rejection_counter
+):
+    """An error about the body would reveal that the key was valid earlier."""
     to = big_interview()
     assert deliver(to).status_code == 200
     WebhookRegistration.objects.filter(pk=to.pk).update(**change)
@@ -163,8 +166,8 @@ def test_a_revoked_proof_is_rejected_as_such_whatever_the_body_is(change, status
 
 
 @pytest.mark.database
-def test_a_change_is_no_error_of_the_databases():
-    """PostgreSQL's log would have the statement, and in it the body of a delivery that was rejected."""
+def test_rejecting_a_revoked_key_causes_no_database_error():
+    """PostgreSQL would log the failed statement, with the body of the rejected delivery in it."""
     to = big_interview()
     assert deliver(to).status_code == 200
     WebhookRegistration.objects.filter(pk=to.pk).update(key_digest="0" * 64)
@@ -183,7 +186,8 @@ def test_a_change_is_no_error_of_the_databases():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_new_key_costs_no_more_within_its_overlap_and_after(django_assert_num_queries):
+def test_a_delivery_with_a_new_key_costs_one_statement_during_and_after_the_overlap(django_assert_num_queries):
+    """As many as any delivery; databases other than PostgreSQL need two."""
     connection.close()  # a connection that stays open prepares the statement once
     to = big_interview()
     to.set_key("another" * 4, overlap=timedelta(days=1))
@@ -195,7 +199,7 @@ def test_a_new_key_costs_no_more_within_its_overlap_and_after(django_assert_num_
                 assert deliver(to, interview_event(f"second {event}"), key="another" * 4).status_code == 200
 
 
-def test_a_deleted_registration_is_gone_at_once():
+def test_a_deleted_registration_responds_404_at_once():
     to = big_interview()
     assert deliver(to).status_code == 200
     ReceivedEvent.objects.all().delete()
@@ -203,7 +207,7 @@ def test_a_deleted_registration_is_gone_at_once():
     assert [deliver(to, body).status_code for body in ("nope", interview_event("2"))] == [404, 404]
 
 
-def test_a_new_key_lets_in_at_once():
+def test_a_new_key_is_accepted_at_once_and_a_previous_key_until_it_ends():
     to = big_interview()
     assert deliver(to).status_code == 200
     to.set_key("another" * 4, overlap=timedelta(minutes=1))
@@ -215,7 +219,7 @@ def test_a_new_key_lets_in_at_once():
 
 @pytest.mark.parametrize("key", [None, "", KEY])
 def test_a_registration_with_neither_key_nor_allowlist_rejects_everything(key):
-    """Invariant 2."""
+    """Invariant 2: whichever key the request has, and even if it comes from the vendor's address."""
     assert deliver(registration(key=""), key=key, REMOTE_ADDR=VENDOR_ADDRESS).status_code == 403
     assert not ReceivedEvent.objects.exists()
 
@@ -233,7 +237,7 @@ def test_an_unknown_url_is_a_404(client):
     assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
 
 
-def test_key_and_allowlist_are_both_asked_for_where_both_are_set():
+def test_a_registration_with_key_and_allowlist_requires_both():
     to = registration(networks=("198.51.100.0/24",))
     assert deliver(to, REMOTE_ADDR="198.51.100.7").status_code == 200
     assert deliver(to, REMOTE_ADDR=STRANGER).status_code == 403
@@ -241,7 +245,7 @@ def test_key_and_allowlist_are_both_asked_for_where_both_are_set():
 
 
 def test_rejections_are_counted_with_their_reason_and_address(rejection_counter):
-    """Invariant 2: an administrator sees them; the first one at once."""
+    """Invariant 2: an administrator sees rejections, and the first one at once."""
     to = innovative_educators()
     deliver_completion(to, REMOTE_ADDR=STRANGER)
     rejection = Rejection.objects.get()
@@ -253,15 +257,15 @@ def test_rejections_are_counted_with_their_reason_and_address(rejection_counter)
     )
 
 
-def test_a_rejection_shows_the_hops_as_they_were_seen(settings, rejection_counter):
-    """Even if they result in no address, so that an administrator can see what TRUSTED_PROXIES should be."""
+def test_a_rejection_shows_the_forwarding_header_and_the_peer_as_received(settings, rejection_counter):
+    """Even if they yield no client address, so that an administrator can see what TRUSTED_PROXIES should be."""
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": ["192.0.2.99"]}
     deliver_completion(innovative_educators(), REMOTE_ADDR="10.0.0.5", HTTP_X_FORWARDED_FOR=f"{STRANGER}, 192.0.2.1")
     rejection = Rejection.objects.get()
     assert (rejection.address, rejection.peer, rejection.forwarded_for) == ("", "10.0.0.5", f"{STRANGER}, 192.0.2.1")
 
 
-def test_a_unix_socket_is_a_peer_without_an_address(rejection_counter):
+def test_the_peer_of_a_rejection_through_a_unix_socket_is_shown_as_unix(rejection_counter):
     deliver_completion(innovative_educators(), REMOTE_ADDR="")
     assert (Rejection.objects.get().address, Rejection.objects.get().peer) == ("", "unix:")
 
@@ -275,7 +279,7 @@ def test_a_unix_socket_is_a_peer_without_an_address(rejection_counter):
         ("", ""),
     ],
 )
-def test_what_a_request_says_of_its_way_is_cut_and_cleaned(header, kept):
+def test_the_forwarding_header_of_a_rejection_is_shortened_and_stripped_of_unsafe_characters(header, kept):
     deliver_completion(innovative_educators(), REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR=header)
     assert Rejection.objects.get().forwarded_for == kept
 
@@ -303,7 +307,7 @@ def test_each_rejection_has_its_reason(change, request_, reason):
 
 
 def test_a_flood_of_rejections_writes_few_rows(rejection_counter):
-    """Invariant 2: bounded, whatever is thrown at the door."""
+    """Invariant 2: the number of rows is bounded, however many requests and sources there are."""
     to = big_interview()
     for number in range(500):
         deliver(to, key="x", REMOTE_ADDR=f"10.0.{number // 256}.{number % 256}", HTTP_X_FORWARDED_FOR="192.0.2.1")
@@ -316,11 +320,11 @@ def test_a_flood_of_rejections_writes_few_rows(rejection_counter):
     assert Rejection.objects.filter(address="", peer="", forwarded_for="").count() == 1
 
 
-def test_who_varies_what_it_says_of_its_way_gets_no_more_rows(rejection_counter):
+def test_a_client_that_varies_its_forwarding_header_adds_no_rows(rejection_counter):
     to = big_interview()
     for number in range(50):
         deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR=f"10.0.0.{number}")
-    rejection_counter._next_write = 0
+    rejection_counter._next_write = 0  # as if the interval were over
     deliver(to, key="x", REMOTE_ADDR=STRANGER, HTTP_X_FORWARDED_FOR="10.0.0.99")
     rows = Rejection.objects.order_by("pk").values_list("count", "forwarded_for")
     assert list(rows) == [(1, "10.0.0.0"), (50, "10.0.0.99")]
@@ -328,9 +332,9 @@ def test_who_varies_what_it_says_of_its_way_gets_no_more_rows(rejection_counter)
 
 @pytest.mark.database
 @pytest.mark.django_db(transaction=True)
-def test_rejections_of_a_registration_that_was_deleted_take_no_others_with_them(rejection_counter):
+def test_waiting_rejections_are_written_even_if_a_registration_among_them_was_deleted(rejection_counter):
     to, deleted = big_interview(), big_interview()
-    rejection_counter._next_write = float("inf")
+    rejection_counter._next_write = float("inf")  # as if the interval did not end
     for registration_ in (to, deleted, to):
         deliver(registration_, key="x")
     deleted.delete()
@@ -340,6 +344,7 @@ def test_rejections_of_a_registration_that_was_deleted_take_no_others_with_them(
 
 
 def test_old_rejections_make_room(rejection_counter, monkeypatch):
+    """Only the newest ROWS rows of a kind are kept."""
     monkeypatch.setattr(RejectionCounter, "ROWS", 3)
     to = big_interview()
     for _ in range(5):
@@ -351,7 +356,7 @@ def test_old_rejections_make_room(rejection_counter, monkeypatch):
 @pytest.mark.database
 @pytest.mark.parametrize("rows", [20, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_flood_pushes_out_no_rejection_of_another_kind(rejection_counter, monkeypatch, rows):
-    """Invariant 2: neither do unknown URLs push out a registration's, nor wrong keys what is said of addresses."""
+    """Invariant 2: requests to unknown URLs push out no registration's rejections, wrong keys none for an address."""
     monkeypatch.setattr(RejectionCounter, "ROWS", rows)
     to, other = registration(networks=("192.0.2.0/24",)), big_interview()
     for request in ({"to": to}, {"to": other, "body": "no"}):
@@ -369,8 +374,8 @@ def test_a_flood_pushes_out_no_rejection_of_another_kind(rejection_counter, monk
     assert len(kept) == 4
 
 
-def test_a_flood_takes_no_source_of_another_kind_in_a_batch(rejection_counter):
-    """What waits in memory has a quota for each kind, too: who was rejected at a registration keeps the address."""
+def test_a_flood_of_one_kind_does_not_hide_the_address_of_another_kind_in_the_same_batch(rejection_counter):
+    """Rejections that wait in memory have a limit for each kind, too."""
     to = registration(networks=("192.0.2.0/24",))
     rejection_counter._next_write = float("inf")
     for number in range(rejection_counter.SOURCES + 50):
@@ -382,7 +387,7 @@ def test_a_flood_takes_no_source_of_another_kind_in_a_batch(rejection_counter):
     assert Rejection.objects.count() == 2 * (rejection_counter.SOURCES + 1) + 1
 
 
-def test_a_rejection_stores_no_payload_and_an_accepted_delivery_no_rejection():
+def test_an_accepted_delivery_stores_an_event_and_no_rejection():
     deliver(big_interview())
     assert stored()
     assert not Rejection.objects.exists()

@@ -1,7 +1,7 @@
-"""The client's address, whatever a client says of itself: on the open internet, behind one proxy and behind two.
+"""The client address, whatever headers the client sends: without a proxy, behind one and behind two.
 
-Looked at from outside: a registration whose allowlist is the address in question lets in or rejects, and what it
-rejects is counted with the address.
+The tests look from outside: a registration whose allowlist is the address in question accepts or rejects the delivery,
+and a rejection is counted with the address.
 """
 
 import pytest
@@ -27,7 +27,7 @@ UNIX = ["unix:"]
 
 
 @pytest.mark.parametrize("address", ["54.243.7.71", "3.83.213.76", "::ffff:54.243.7.71"])
-def test_the_published_addresses_are_let_in(address):
+def test_the_vendors_published_addresses_are_accepted(address):
     assert deliver_completion(innovative_educators(), REMOTE_ADDR=address).status_code == 200
 
 
@@ -39,11 +39,11 @@ def test_another_address_is_a_403(address):
 
 
 def xff(*entries):
-    """The header as servers hand it over: several of them are joined with commas."""
+    """Return the header as servers pass it to Django, which join several of them with commas."""
     return {"HTTP_X_FORWARDED_FOR": ", ".join(entries)}
 
 
-#: What a client may say of itself, in headers that some proxy or other uses.
+#: Forged addresses, in headers that some proxies use.
 CLAIMS = [
     {name: value}
     for name, value in {
@@ -75,7 +75,7 @@ OPEN_INTERNET = [
     (OPEN, "unix:", {}, None),
     (OPEN, f"{VENDOR}, {VENDOR}", {}, None),
     (OPEN, f"junk, {VENDOR}", {}, None),
-    # Nothing that a client says counts.
+    # No header of the client counts.
     *((OPEN, STRANGER, claim, STRANGER) for claim in CLAIMS),
     (OPEN, STRANGER, xff(VENDOR), STRANGER),
     (OPEN, STRANGER, xff(VENDOR, INNER), STRANGER),
@@ -84,7 +84,7 @@ OPEN_INTERNET = [
 ]
 
 BEHIND_ONE = [
-    # What the proxy appended.
+    # The address that the proxy appended counts.
     (ONE, INNER, xff(VENDOR), VENDOR),
     (ONE, f"::ffff:{INNER}", xff(VENDOR), VENDOR),
     (["::ffff:10.0.0.5"], INNER, xff(VENDOR), VENDOR),
@@ -108,7 +108,7 @@ BEHIND_ONE = [
     (ONE, INNER, xff('"', VENDOR), VENDOR),
     (ONE, INNER, xff(f'"{VENDOR}', f'{STRANGER}"'), STRANGER),
     *((ONE, INNER, xff(STRANGER) | claim, STRANGER) for claim in CLAIMS),
-    # No address, and nothing else is asked instead.
+    # No usable address, and no other header is read instead.
     *((ONE, INNER, claim, None) for claim in CLAIMS),
     *((ONE, INNER, xff(VENDOR, junk) | CLAIMS[0], None) for junk in ["unknown", "unix:", "", "_hidden", "54.243.7"]),
     (ONE, INNER, xff("054.243.7.71"), None),
@@ -123,13 +123,13 @@ BEHIND_ONE = [
     (ONE, INNER, xff("::ffff:54.243.7.71%eth0"), None),
     (ONE, INNER, xff("for=54.243.7.71"), None),
     (ONE, INNER, xff("0.0.0.0"), None),
-    # Past the proxy, straight to the port.
+    # A client that bypasses the proxy.
     (ONE, STRANGER, xff(VENDOR), None),
     (ONE, STRANGER, xff(VENDOR, INNER), None),
     (ONE, STRANGER, {}, None),
     (ONE, "", xff(VENDOR), None),
     (ONE, f"{INNER}%eth0", xff(VENDOR), None),
-    # A proxy that is misspelt trusts nobody: not every server runs the checks.
+    # A misspelt setting trusts no proxy, because not every server runs the checks.
     (["proxy.example.edu"], INNER, xff(VENDOR), None),
 ]
 
@@ -140,12 +140,12 @@ BEHIND_TWO = [
     (TWO, INNER, xff(STRANGER, VENDOR, EDGE), VENDOR),
     (TWO, INNER, xff(VENDOR, STRANGER, EDGE), STRANGER),
     (["2001:db8::1", INNER], INNER, xff(VENDOR, "2001:db8::1"), VENDOR),
-    # Junk where a proxy or the client ought to stand.
+    # Junk in the place of a proxy or the client.
     *((TWO, INNER, xff(VENDOR, junk, EDGE), None) for junk in ["unknown", "", "unix:"]),
     *((TWO, INNER, xff(VENDOR, EDGE, junk), None) for junk in ["unknown", "", "unix:"]),
     (TWO, INNER, xff(VENDOR) | CLAIMS[0], None),
     *((TWO, INNER, xff(STRANGER, EDGE) | claim, STRANGER) for claim in CLAIMS),
-    # Past the outer proxy, then past both; proxies in the wrong order.
+    # A client that bypasses the outer proxy, then both; proxies in the wrong order.
     (TWO, INNER, xff(VENDOR, STRANGER), None),
     (TWO, INNER, xff(VENDOR, EDGE, STRANGER), None),
     (TWO, STRANGER, xff(VENDOR, EDGE), None),
@@ -163,7 +163,7 @@ BEHIND_A_SOCKET = [
     (UNIX, "127.0.0.1", xff(VENDOR), None),
     ([EDGE, "unix:"], "", xff(VENDOR, EDGE), VENDOR),
     ([EDGE, "unix:"], "", xff(VENDOR, STRANGER), None),
-    # As nginx writes a hop that came to itself through a socket.
+    # nginx writes "unix:" for a client that connects to it through a socket.
     (["unix:", INNER], INNER, xff(VENDOR, "unix:"), VENDOR),
     (["unix:", INNER], INNER, xff(VENDOR, ""), None),
 ]
@@ -189,14 +189,14 @@ HOPS_WITH_SEVERAL_NETWORKS = [
     ([[INNER, "proxy.example.edu"]], INNER, xff(VENDOR), VENDOR),
 ]
 
-#: Not every server runs the checks: what makes no sense trusts nobody, and is no error of the server's.
+#: Not every server runs the checks, so an invalid setting trusts no proxy and causes no server error.
 NONSENSE = [
     *(
         (setting, INNER, xff(VENDOR), None)
         for setting in (None, 5, True, {INNER: 1}, {INNER}, b"10.0.0.5", "", object())
     ),
     *(([entry], INNER, xff(VENDOR), None) for entry in (None, 5, {INNER}, b"10.0.0.5", [], [[INNER]], [None], [5, {}])),
-    (INNER, INNER, xff(VENDOR), VENDOR),  # text in place of a list is the one entry that it names
+    (INNER, INNER, xff(VENDOR), VENDOR),  # a string is a list of that one entry
 ]
 
 
@@ -205,7 +205,7 @@ NONSENSE = [
     [*OPEN_INTERNET, *BEHIND_ONE, *BEHIND_TWO, *BEHIND_A_SOCKET, *HOPS_WITH_SEVERAL_NETWORKS, *NONSENSE],
 )
 def test_the_client_address_is_decided_hop_by_hop(settings, proxies, peer, headers, client):
-    """Invariant 10."""
+    """Invariant 10: an address of the header counts only if each hop after it is a trusted proxy."""
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": proxies}
     request = {"body": COMPLETED, "key": None, "REMOTE_ADDR": peer, **headers}
     for address in {VENDOR, STRANGER, EDGE, INNER, client or VENDOR}:
@@ -217,21 +217,21 @@ def test_the_client_address_is_decided_hop_by_hop(settings, proxies, peer, heade
 @pytest.mark.parametrize(
     "allowed", ["::ffff:54.243.7.71", "::ffff:54.243.7.0/120", "64:ff9b::54.243.7.71", "54.243.7.0/24"]
 )
-def test_an_allowlist_may_have_any_form_of_an_address(allowed):
+def test_an_allowlist_may_contain_an_ipv4_address_in_any_notation(allowed):
     to = registration(key="", networks=(allowed,))
     assert deliver(to, key=None, REMOTE_ADDR=VENDOR).status_code == 200
     assert deliver(to, key=None, REMOTE_ADDR=STRANGER).status_code == 403
 
 
-def test_an_entry_that_is_no_network_lets_nobody_in():
-    """A row that was written past the form."""
+def test_an_allowlist_entry_that_is_not_a_network_matches_no_address():
+    """The form rejects such an entry, but other code may store one."""
     to = registration(key="", networks=("vendor.example", VENDOR))
     assert deliver(to, key=None, REMOTE_ADDR=VENDOR).status_code == 200
     assert deliver(to, key=None, REMOTE_ADDR=STRANGER).status_code == 403
 
 
 IPWARE = {
-    "IPWARE_ALGORITHM": "legacy",  # in which settings override arguments
+    "IPWARE_ALGORITHM": "legacy",  # the algorithm whose settings override arguments
     "IPWARE_META_PRECEDENCE_ORDER": ["HTTP_X_FORWARDED_FOR"],
     "IPWARE_META_PROXY_COUNT": 1,
     "IPWARE_STRICT": False,
@@ -251,14 +251,14 @@ IPWARE = {
         (TWO, INNER, xff(VENDOR, EDGE), VENDOR),
     ],
 )
-def test_the_projects_own_ipware_settings_have_no_say(settings, names, proxies, peer, headers, client):
+def test_the_host_projects_ipware_settings_have_no_effect(settings, names, proxies, peer, headers, client):
     for name in names:
         setattr(settings, name, IPWARE[name])
     test_the_client_address_is_decided_hop_by_hop(settings, proxies, peer, headers, client)
 
 
 def suggested(forwarded_for, peer):
-    """The settings that would fit, with the client's address that each yields, as text."""
+    """Return the settings that would fit, each with the client address that it yields, as text."""
     return [(setting, str(client)) for setting, client in possible_settings(forwarded_for, peer)]
 
 
@@ -272,7 +272,7 @@ def test_the_settings_that_would_fit_are_suggested_even_if_the_current_one_is_un
     ]
 
 
-def test_a_proxy_is_suggested_as_the_setting_names_it_if_possible_at_the_same_place(settings):
+def test_a_suggestion_reuses_the_current_settings_entries_at_the_same_place_if_possible(settings):
     wide, narrow = ["10.0.0.0/8"], "10.0.0.0/24"
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": [wide, narrow]}
     assert suggested("203.0.113.7, 10.0.0.1", "10.0.0.2") == [
@@ -280,11 +280,11 @@ def test_a_proxy_is_suggested_as_the_setting_names_it_if_possible_at_the_same_pl
         ([narrow], "10.0.0.1"),
         ([wide, narrow], "203.0.113.7"),
     ]
-    # A proxy that the entry at its place does not contain may still be in another one.
+    # A proxy that does not match the entry at its place may still match another one.
     assert suggested("203.0.113.7, 10.0.0.1", "10.1.0.2")[2] == ([wide, wide], "203.0.113.7")
 
 
 @pytest.mark.parametrize("hop", ["unknown", "garbage"])
-def test_nothing_beyond_a_hop_that_is_no_address_is_suggested(settings, hop):
+def test_no_setting_beyond_a_hop_that_is_not_an_address_is_suggested(settings, hop):
     settings.BI_INTEGRATION = {"TRUSTED_PROXIES": []}
     assert suggested(f"203.0.113.7, {hop}", "10.0.0.2") == [([], "10.0.0.2"), (["10.0.0.2"], "None")]

@@ -37,7 +37,7 @@ SECURITY, *MIDDLEWARE = [
 
 
 def teapot(exc, context):
-    raise AssertionError("The host's exception handler has no say here.")
+    raise AssertionError("The host project's exception handler must not be called.")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_small_upload_limit_of_the_project_does_not_apply(settings):
 
 
 class ReadsBody:
-    """A middleware that looks at the body before the view does."""
+    """A middleware that reads the body before the view does."""
 
     def __init__(self, get_response):
         self.get_response = get_response
@@ -97,14 +97,14 @@ class ReadsBody:
         return self.get_response(request)
 
 
-def test_a_middleware_that_has_read_the_body_is_no_hindrance(settings):
+def test_a_delivery_is_stored_after_a_middleware_has_read_the_body(settings):
     settings.MIDDLEWARE = ["tests.webhooks.test_host_settings.ReadsBody"]
     assert deliver(big_interview()).status_code == 200
     assert bytes(stored().body) == CREATED
 
 
 class FailsAfterwards:
-    """A middleware that turns the answer into a failure, after the view."""
+    """A middleware that replaces the view's response with a redirect."""
 
     def __init__(self, get_response):
         self.get_response = get_response
@@ -116,7 +116,7 @@ class FailsAfterwards:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_with_atomic_requests_the_event_is_committed_before_the_answer(settings):
+def test_with_atomic_requests_the_event_is_committed_before_the_response(settings):
     settings.DATABASES["default"]["ATOMIC_REQUESTS"] = True
     transaction.get_connection().settings_dict["ATOMIC_REQUESTS"] = True
     try:
@@ -128,8 +128,8 @@ def test_with_atomic_requests_the_event_is_committed_before_the_answer(settings)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_delivery_needs_no_other_database_of_the_hosts(settings, monkeypatch):
-    """Nor a transaction there, whatever ATOMIC_REQUESTS says; this one cannot be reached."""
+def test_a_delivery_is_stored_if_another_database_of_the_host_project_is_unavailable(settings, monkeypatch):
+    """It opens no transaction there either, even if ATOMIC_REQUESTS is set for that database."""
     unreachable = {**connection.settings_dict, "NAME": "/nowhere/at/all", "PORT": "1", "ATOMIC_REQUESTS": True}
     monkeypatch.setitem(connections.settings, "archive", unreachable)
     settings.ROOT_URLCONF = (
@@ -142,14 +142,14 @@ def test_a_delivery_needs_no_other_database_of_the_hosts(settings, monkeypatch):
 
 
 class ReadsFromAReplica:
-    """A replica of this app's tables; here it is not even there, so that asking it fails."""
+    """A router that reads this app's tables from a replica that does not exist, so that each such query fails."""
 
     def db_for_read(self, model, **hints):
         return "replica" if model._meta.app_label == "django_bi_integration" else None
 
 
-def test_what_is_late_on_a_replica_is_not_asked_there(settings):
-    """A claim that a replica has not heard of would let a second worker in."""
+def test_deliveries_and_dispatch_do_not_read_from_a_replica(settings):
+    """A replica lags: a second worker would not see there that an event is claimed."""
     settings.DATABASE_ROUTERS = [f"{__name__}.ReadsFromAReplica"]
     to, received = big_interview(), Recorder()
     with subscribed(event_received, received):
@@ -158,7 +158,7 @@ def test_what_is_late_on_a_replica_is_not_asked_there(settings):
     assert received.events == ["123456789"]
 
 
-def test_a_database_that_a_caller_names_is_used(settings, monkeypatch):
+def test_a_query_uses_the_database_that_its_caller_names(settings, monkeypatch):
     monkeypatch.setitem(connections.settings, "archive", {**connection.settings_dict, "NAME": "/nowhere/at/all"})
     settings.DATABASE_ROUTERS = [f"{__name__}.ReadsFromAReplica"]
     to = big_interview()
@@ -169,8 +169,8 @@ def test_a_database_that_a_caller_names_is_used(settings, monkeypatch):
 
 @pytest.mark.database
 @pytest.mark.django_db(transaction=True)
-def test_values_may_be_bound_and_statements_prepared_by_the_server(monkeypatch):
-    """What docs/performance.md says of PostgreSQL's options."""
+def test_deliveries_and_dispatch_work_with_server_side_binding_and_prepared_statements(monkeypatch):
+    """docs/performance.md describes these options of PostgreSQL's driver."""
     if connection.vendor != "postgresql":
         pytest.skip("only PostgreSQL's driver has these options")
     options = {**connection.settings_dict["OPTIONS"], "server_side_binding": True, "prepare_threshold": 1}

@@ -1,4 +1,4 @@
-"""HTTP that no vendor speaks, against a real server: every request is answered, and none with an error of ours."""
+"""Unusual and invalid HTTP against a real server: each request gets a response, and none of them is a server error."""
 
 import json
 from urllib.parse import urlsplit
@@ -13,25 +13,25 @@ CHUNKED = b"2\r\n{}\r\n0\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def url(live_stack):
-    """Where Big Interview would post to."""
+    """Return the URL of a registration for Big Interview."""
     made = live_stack.manage("bi_register", "--vendor", "big_interview", "--name", "x", "--key", KEY)
     return live_stack.url + json.loads(made)["path"]
 
 
 #: The statuses that the view responds with.
 DECIDED = [
-    # How long the body is.
+    # The length of the body.
     (["Transfer-Encoding: chunked"], {"body": CHUNKED}, 411),
     (["Transfer-Encoding: chunked"], {"body": b"zz\r\n{}\r\n0\r\n\r\n"}, 411),
     (["Content-Length: 300000"], {"body": b""}, 413),
     (["Content-Length: " + "9" * 100], {}, 413),
     (["Content-Length: 0"], {"body": b""}, 400),
     (["Content-Length: 10"], {"body": b'{"a":'}, 400),  # the client breaks off
-    (["Content-Length: 10"], {"body": b"{}"}, 200),  # the same, but the object is whole
+    (["Content-Length: 10"], {"body": b"{}"}, 200),  # the client breaks off, but the object is complete
     (["Content-Length: 3"], {"body": b'{"a":1}'}, 400),
     (["Content-Length: 2"], {"body": b"{}{}"}, 200),
     (["Content-Encoding: gzip"], {}, 200),
-    # What it claims to be.
+    # Headers about the content, and others that do not matter.
     (["Content-Type: text/plain", "Accept: image/png"], {}, 200),
     (["Content-Type: application/json; charset=rot13"], {}, 200),
     (["Content-Type: application/json; charset=hex"], {}, 200),
@@ -65,17 +65,17 @@ DECIDED = [
 
 
 @pytest.mark.parametrize(("lines", "request_", "status"), DECIDED)
-def test_a_server_passes_on_what_the_view_decides(url, lines, request_, status):
+def test_an_unusual_request_gets_the_status_that_the_view_decides_on(url, lines, request_, status):
     answer = exchange(url, post(url, *lines, **request_))
     assert statuses(answer) == [status]
     assert "content-type: application/json" in answer.lower()
 
 
-def test_a_client_that_expects_to_be_told_to_go_on_is(url):
+def test_a_client_that_sends_expect_100_continue_gets_100_and_then_200(url):
     assert statuses(exchange(url, post(url, "Expect: 100-continue"))) == [100, 200]
 
 
-#: What gunicorn rejects before Django sees it, with a status that depends on its version.
+#: Requests that gunicorn rejects before Django sees them, with a status that depends on its version.
 REJECTED_BY_THE_SERVER = [
     *[
         ([f"Content-Length: {length}"], {})
@@ -100,7 +100,7 @@ REJECTED_BY_THE_SERVER = [
 
 
 @pytest.mark.parametrize(("lines", "request_"), REJECTED_BY_THE_SERVER)
-def test_a_server_rejects_what_is_no_http(url, lines, request_):
+def test_the_server_rejects_invalid_http_with_a_client_error(url, lines, request_):
     (status,) = statuses(exchange(url, post(url, *lines, **request_)))
     assert 400 <= status < 500 or status in (501, 505)
 
@@ -108,17 +108,17 @@ def test_a_server_rejects_what_is_no_http(url, lines, request_):
 @pytest.mark.parametrize(
     "junk", [b"\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\r\n\r\n", b"{}"]
 )
-def test_what_is_no_request_at_all_ends(url, junk):
+def test_bytes_that_are_not_an_http_request_get_a_client_error_or_no_response(url, junk):
     assert all(400 <= status < 500 or status in (501, 505) for status in statuses(exchange(url, junk)))
 
 
 @pytest.mark.parametrize("host", ["evil.example", "http://127.0.0.1", "\xff", "a" * 300])
-def test_another_host_is_a_400(url, host):
-    """From Django's ALLOWED_HOSTS."""
+def test_a_host_that_is_not_in_allowed_hosts_is_a_400(url, host):
     assert statuses(exchange(url, post(url).replace(b"127.0.0.1", host.encode("latin-1"), 1))) == [400]
 
 
 def paths(url):
+    """Yield variants of the webhook's path, with the status that each gets."""
     path = urlsplit(url).path
     name = path.split("/")[3]
     yield from (
@@ -152,23 +152,22 @@ def paths(url):
     )
 
 
-def test_the_path_is_the_given_one_or_unknown(url):
-    """Never a redirect."""
+def test_a_variant_of_the_path_is_accepted_or_a_404_but_never_redirected(url):
     expected = dict(paths(url))
     assert {path: statuses(exchange(url, post(url, path=path)))[0] for path in expected} == expected
 
 
-def test_a_stranger_is_rejected_before_the_body_arrives(url):
+def test_a_wrong_key_is_rejected_before_the_body_arrives(url):
     """The body of an unauthenticated request is not read."""
     head = post(url, "Content-Length: 100000", body=b"{", key="wrong")
     assert statuses(exchange(url, head, then_close=False)) == [401]
 
 
-def test_one_request_behind_another_is_answered_or_dropped(url):
+def test_a_second_request_on_a_connection_gets_a_response_or_is_dropped(url):
     assert statuses(exchange(url, post(url) + post(url, body=b"[]"))) in ([200], [200, 400])
 
 
-def test_nothing_of_this_broke_the_server(url, live_stack):
+def test_the_server_still_works_after_these_requests_and_has_logged_no_traceback(url, live_stack):
     exchange(url, post(url, body=b"[" * 200_000))
     assert statuses(exchange(url, post(url))) == [200]
     assert "Traceback" not in live_stack.web.output()

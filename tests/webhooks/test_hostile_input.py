@@ -1,4 +1,4 @@
-"""Bodies that databases, interpreters or pages choke on: what is JSON is stored as it came, the rest is rejected."""
+"""Bodies that a database, an interpreter or a page may fail on: JSON is stored as received, others are rejected."""
 
 import gzip
 import json
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 LARGEST = 262_144
 NO_JSON = {"detail": "The body is not a JSON object in UTF-8."}
-#: JSON as it stands in a body, and whether every database can hold it parsed.
+#: JSON values as written in a body, and whether every database can store them parsed.
 VALUES = {
     "NUL": ('"a\\u0000b"', False),
     "high surrogate": ('"a\\ud800b"', False),
@@ -67,7 +67,7 @@ VALUES = {
 
 
 def post(bodies):
-    """Deliver to a registration of each vendor; every one is a new event."""
+    """Deliver each body to a registration of its vendor, and assert that it is stored as a new event."""
     ways = {
         BIG_INTERVIEW: (deliver, big_interview()),
         INNOVATIVE_EDUCATORS: (deliver_completion, innovative_educators()),
@@ -83,8 +83,8 @@ def expected_payload(body, is_plain):
 
 
 @pytest.mark.parametrize(("value", "is_plain"), VALUES.values(), ids=VALUES)
-def test_json_is_stored_as_it_came_and_reaches_receivers(value, is_plain):
-    """Invariant 3: the bytes always, the payload where every database can hold it, in each place that is read."""
+def test_json_is_stored_as_received_and_reaches_receivers(value, is_plain):
+    """Invariant 3: the bytes always, the payload if every database can store it, whichever field has the value."""
     bodies = [
         (vendor, body_with(vendor, value, [place], f"id {number}"))
         for vendor, places in PLACES.items()
@@ -102,7 +102,7 @@ def test_json_is_stored_as_it_came_and_reaches_receivers(value, is_plain):
 @pytest.mark.parametrize(
     "key", ["a\\u0000b", "\\ud800", "\N{GRINNING FACE}", "", "x" * 100_000, "__proto__", "</script>"]
 )
-def test_any_key_is_stored(vendor, key):
+def test_an_object_with_any_key_is_stored(vendor, key):
     body = body_with(vendor, "1", [("other",)]).replace(b'"other"', f'"{key}"'.encode())
     post([(vendor, body)])
     assert bytes(stored().body) == body
@@ -112,14 +112,14 @@ def test_any_key_is_stored(vendor, key):
 
 @pytest.fixture
 def _every_value(settings):
-    """An event of each vendor for each value, with it in all places."""
+    """Store an event of each vendor for each value, with the value in every field."""
     settings.BI_INTEGRATION = {"MAX_BODY_BYTES": 2_000_000}
     post([(vendor, body_with(vendor, value, LEAVES[vendor])) for value, _ in VALUES.values() for vendor in PLACES])
 
 
 @pytest.mark.usefixtures("_every_value")
-def test_everything_stored_can_be_looked_at(admin_client):
-    """Its list, its page, its search."""
+def test_the_admin_shows_everything_that_is_stored(admin_client):
+    """In the list, on the object's page and in the search."""
     dispatch_pending()
     for model in (ReceivedEvent, ObjectState):
         name = f"admin:django_bi_integration_{model._meta.model_name}"
@@ -131,7 +131,7 @@ def test_everything_stored_can_be_looked_at(admin_client):
 
 
 @pytest.mark.usefixtures("_every_value")
-def test_everything_stored_survives_a_dump(tmp_path):
+def test_dumpdata_and_loaddata_keep_everything_that_is_stored(tmp_path):
     def rows():
         events = ReceivedEvent.objects.order_by("pk")
         return [(bytes(event.body), event.payload, event.vendor_event_id) for event in events]
@@ -144,7 +144,7 @@ def test_everything_stored_survives_a_dump(tmp_path):
 
 
 @pytest.mark.parametrize("query", ["\0", "\N{GRINNING FACE}", "x" * 5_000, "%ED%A0%80", "9" * 5_000, '"', "'; --"])
-def test_any_search_is_answered(admin_client, query):
+def test_any_search_in_the_admin_gets_a_page(admin_client, query):
     deliver(big_interview())
     for model in (ReceivedEvent, ObjectState):
         page = admin_client.get(
@@ -168,6 +168,7 @@ def test_any_depth_of_nesting_is_stored_or_rejected(settings, depth, opening, cl
 
 
 def filled(piece, start=b'{"a":[', end=b"]}", between=b","):
+    """Return a body of the largest accepted size that repeats a piece."""
     count = (LARGEST - len(start) - len(end)) // len(piece + between)
     return start + between.join([piece] * count) + end
 
@@ -194,8 +195,7 @@ WORST = {
 
 
 @pytest.mark.parametrize("body", WORST.values(), ids=WORST)
-def test_the_largest_bodies_of_the_worst_kinds_stay_in_proportion(admin_client, body):
-    """A page of the admin that shows one is bounded, too."""
+def test_the_largest_bodies_are_stored_or_rejected_and_their_admin_page_stays_small(admin_client, body):
     response = deliver(big_interview(), body)
     if response.status_code == 400:
         assert body.startswith((b'{"a":[[[[', b'{"a":{"a":'))
@@ -207,14 +207,14 @@ def test_the_largest_bodies_of_the_worst_kinds_stay_in_proportion(admin_client, 
     assert len(page.content) < 300_000
 
 
-def test_a_page_shows_an_infinite_number_as_it_came(admin_client):
+def test_the_admin_shows_an_infinite_number_as_received(admin_client):
     deliver(big_interview(), '{"a": 1e400}')
     page = admin_client.get(reverse("admin:django_bi_integration_receivedevent_change", args=[stored().pk]))
     assert "{&quot;a&quot;: 1e400}" in page.content.decode()
 
 
-def test_postgresql_gives_a_large_fraction_back_as_a_whole_number():
-    """The same number, rounded as a float is."""
+def test_a_very_large_number_keeps_its_value_as_a_float():
+    """PostgreSQL returns it as an integer."""
     deliver(big_interview(), '{"a": 1e308}')
     assert float(stored().payload["a"]) == 1e308
 
@@ -223,8 +223,8 @@ IDS = ["abc", "ABC", "abc ", " abc", "äbc", "a\u0308bc", "abc\\u0000", "abc\\ud
 IDS += ["x" * 255, "x" * 256, "x" * 100_000, "\N{GRINNING FACE}" * 255, "\N{GRINNING FACE}" * 256]
 
 
-def test_ids_that_differ_at_all_are_events_of_their_own():
-    """Invariant 3: in case, accent, blanks, in what is replaced, and beyond what a column holds."""
+def test_ids_that_differ_in_any_way_are_separate_events():
+    """Invariant 3: in case, accents, blanks, replaced characters, or only after the column's maximum length."""
     to = innovative_educators()
     for _ in range(2):
         assert {deliver_completion(to, f'{{"id": "{text}"}}').status_code for text in IDS} == {200}
@@ -235,8 +235,8 @@ NUMBERS = ["1", "2", "9" * 4_300, "9" * 4_299 + "8", "9" * 5_000, "8" * 5_000, "
 NUMBERS += ["1e22", "10000000000000000000001e0", "1e400", "-1e400", "true", "false", "[]", "{}", "null"]
 
 
-def test_ids_that_are_no_text_are_events_of_their_own():
-    """A number that Python rounds is not an id: the whole body is."""
+def test_ids_that_are_not_strings_are_separate_events():
+    """If Python would round a number, the whole body identifies the event."""
     to = innovative_educators()
     for _ in range(2):
         assert {deliver_completion(to, f'{{"id": {text}}}').status_code for text in NUMBERS} == {200}
@@ -245,7 +245,7 @@ def test_ids_that_are_no_text_are_events_of_their_own():
 
 @pytest.mark.skipif("connection.vendor != 'mysql'", reason="only MariaDB has a character set without emoji")
 @pytest.mark.django_db(transaction=True)
-def test_an_emoji_in_tables_whose_character_set_lacks_it_is_stored_all_the_same():
+def test_an_emoji_is_stored_even_if_the_tables_character_set_lacks_it():
     body = body_with(BIG_INTERVIEW, '"\N{GRINNING FACE}"', LEAVES[BIG_INTERVIEW])
     tables = [model._meta.db_table for model in (ReceivedEvent, ObjectState)]
     with connection.cursor() as cursor:
@@ -262,7 +262,7 @@ def test_an_emoji_in_tables_whose_character_set_lacks_it_is_stored_all_the_same(
                 cursor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4")
 
 
-def test_of_text_that_is_longer_than_its_column_the_beginning_is_kept():
+def test_text_that_is_longer_than_its_column_is_truncated():
     places = [("webhook", name) for name in ("id", "event_name", "partner_id", "api_id", "api_type")]
     body = body_with(BIG_INTERVIEW, f'"{"x" * 300}"', places)
     assert deliver(big_interview(), body).status_code == 200
@@ -273,7 +273,7 @@ def test_of_text_that_is_longer_than_its_column_the_beginning_is_kept():
 
 
 def test_text_that_a_database_rejects_is_stored_as_ascii_beside_the_body():
-    """A database whose encoding lacks a character raises DataError, PostgreSQL in LATIN1 for example."""
+    """A database whose encoding lacks a character raises DataError, for example PostgreSQL with LATIN1."""
     body = body_with(BIG_INTERVIEW, '"é"', LEAVES[BIG_INTERVIEW])
 
     def rejects_accents(execute, sql, params, many, context):
@@ -326,7 +326,7 @@ def test_text_that_a_database_rejects_is_stored_as_ascii_beside_the_body():
         ("1.431967033125e12", "2015-05-18T16:37:13.125000+00:00"),
         ('"1431967033"', "2015-05-18T16:37:13+00:00"),
         ('"1431967033125"', "2015-05-18T16:37:13.125000+00:00"),
-        # Another number of digits could be seconds, milliseconds, or a date without its dashes.
+        # With another number of digits, it could be seconds, milliseconds, or a date without dashes.
         ("143196703", None),
         ("14319670330", None),
         ("201505181637", None),
@@ -334,7 +334,7 @@ def test_text_that_a_database_rejects_is_stored_as_ascii_beside_the_body():
         ('"0001431967033"', None),
         ("-1431967033", None),
         ("1431967033125000", None),
-        # A day and a month could be taken for each other, and a zone's letters for another zone's.
+        # The day could be the month, and the abbreviation could mean several time zones.
         ('"05/06/2015 16:37:13"', None),
         ('"2015-05-18T16:37:13 IST"', None),
         ('"Mon, 18 May 15 16:37:13 GMT"', None),
@@ -347,8 +347,8 @@ def test_text_that_a_database_rejects_is_stored_as_ascii_beside_the_body():
         ('["2015-05-18"]', None),
     ],
 )
-def test_a_time_is_read_or_left_empty(admin_client, text, moment):
-    """Never a wrong time; a leap second, which has no place in a database, is the end of the second before."""
+def test_an_unambiguous_time_is_parsed_and_any_other_is_left_empty(admin_client, text, moment):
+    """No database can store a leap second, so it becomes the last microsecond of the second before."""
     post([(vendor, body_with(vendor, text, places)) for vendor, places in TIMES.items()])
     for event in ReceivedEvent.objects.all():
         capped = moment and min(datetime.fromisoformat(moment), event.received_at + timedelta(days=1))
@@ -402,12 +402,12 @@ def test_the_last_of_duplicate_keys_wins():
         b"webhook=1",
         b"webhook=%7B%7D",
         b"--x\r\nContent-Disposition: form-data; name=webhook\r\n\r\n{}\r\n--x--\r\n",
-        b'{"a": "\xff"}',  # no UTF-8
+        b'{"a": "\xff"}',  # not UTF-8
         b'{"a": "\xe4"}',  # Latin-1
         b'{"a": "\xc0\x80"}',  # overlong
         b'{"a": "\xe0\x80\xaf"}',
         b'{"a": "\xed\xa0\x80"}',  # a surrogate
-        b'{"a": "\xed\xa0\xbd\xed\xb8\x80"}',  # a pair of them, as CESU-8 has it
+        b'{"a": "\xed\xa0\xbd\xed\xb8\x80"}',  # a surrogate pair in CESU-8
         b'{"a": "\xf4\x90\x80\x80"}',  # beyond Unicode
         b'{"a": "\xf0\x9f\x98"}',  # cut
         b"\xef\xbb\xbf",
@@ -418,7 +418,7 @@ def test_the_last_of_duplicate_keys_wins():
         gzip.compress(CREATED, mtime=0),
     ],
 )
-def test_what_is_no_json_object_in_utf_8_is_a_400(body):
+def test_a_body_that_is_not_a_json_object_in_utf_8_is_a_400(body):
     response = deliver(big_interview(), body)
     assert (response.status_code, response.json()) == (400, NO_JSON)
     assert not ReceivedEvent.objects.exists()
@@ -434,15 +434,15 @@ def test_what_is_no_json_object_in_utf_8_is_a_400(body):
         (CREATED, {"content-type": "application/json; charset=latin-1"}, 200),
     ],
 )
-def test_what_headers_say_of_the_body_does_not_matter(body, headers, status):
+def test_headers_that_describe_the_body_have_no_effect(body, headers, status):
     assert deliver(big_interview(), body, headers=headers).status_code == status
 
 
 @pytest.mark.parametrize("length", ["9" * 5_000, "262145"])
-def test_a_length_over_the_limit_is_a_413(length):
+def test_a_declared_length_over_the_limit_is_a_413(length):
     assert deliver(big_interview(), CREATED, CONTENT_LENGTH=length).status_code == 413
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", "0", "0x10", "1.5", "²", "1" + " " * 10])
-def test_a_length_that_is_none_leaves_no_body(length):
+def test_with_an_invalid_content_length_the_body_is_empty_and_a_400(length):
     assert deliver(big_interview(), CREATED, CONTENT_LENGTH=length).status_code == 400

@@ -1,4 +1,4 @@
-"""limit_body: which requests it ends early, wherever the webhooks are mounted; all others are passed on untouched."""
+"""limit_body ends the bodies of webhooks early, under any URL prefix, and passes all other requests on unchanged."""
 
 import asyncio
 from uuid import UUID
@@ -19,7 +19,7 @@ class Prefixed:
 
 
 class Covered:
-    """A view of the project's own stands in front of the package's."""
+    """A URLconf in which a view of the host project comes before the package's."""
 
     urlpatterns = [
         path("bi/webhooks/<uuid:pk>/", lambda request, pk: HttpResponse()),
@@ -33,7 +33,7 @@ def _small_bodies(settings):
 
 
 def read_through(scope_path, *, length=None, pieces=20, urlconf=None, **scope):
-    """Offer a body in pieces of 100 bytes; how many bytes the application got, and how many pieces were asked for."""
+    """Send a body in pieces of 100 bytes. Return the number of bytes the application got and of pieces it read."""
     headers = [] if length is None else [(b"content-length", str(length).encode())]
     scope = {"type": "http", "method": "POST", "path": scope_path, "headers": headers, **scope}
     asked, got = [], []
@@ -59,7 +59,7 @@ CUT = (LIMIT + 1, 11)
 
 @pytest.mark.parametrize("end", ["/", ""])
 def test_a_webhooks_body_ends_one_byte_above_the_limit(end):
-    """So that the view can see that it is too large."""
+    """The view sees by that byte that the body is too large."""
     assert read_through(f"/bi/webhooks/{ID}{end}") == CUT
 
 
@@ -69,29 +69,29 @@ def test_a_body_of_the_limit_is_passed_on_whole():
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 600_000_000, "9" * 5_000])
-def test_of_a_body_that_declares_itself_too_large_nothing_is_read(length):
+def test_a_body_whose_declared_length_is_over_the_limit_is_not_read(length):
     assert read_through(f"/bi/webhooks/{ID}/", length=length) == (0, 0)
 
 
 @pytest.mark.parametrize("length", ["", "-1", "1e9", "abc", "\xb2"])
-def test_a_length_that_is_none_leaves_the_limit(length):
+def test_with_an_invalid_content_length_the_limit_still_applies(length):
     assert read_through(f"/bi/webhooks/{ID}/", length=length) == CUT
 
 
 @pytest.mark.parametrize(
     "other", ["/", "/bi/webhooks/", "/bi/webhooks/x/", f"/webhooks/{ID}/", f"/bi/webhooks/{ID}/x", "/bi/sso/launch/"]
 )
-def test_other_paths_are_passed_on(other):
+def test_bodies_of_other_paths_are_passed_on_whole(other):
     assert read_through(other) == UNLIMITED
 
 
-def test_a_view_of_the_hosts_own_at_such_a_path_is_passed_on(settings):
+def test_a_body_for_a_view_of_the_host_project_at_a_webhooks_path_is_passed_on_whole(settings):
     settings.ROOT_URLCONF = Covered
     assert read_through(f"/bi/webhooks/{ID}/") == UNLIMITED
     assert read_through(f"/bi/webhooks/{ID}") == CUT
 
 
-def test_a_mount_below_the_language_is_found(settings):
+def test_webhooks_below_a_language_prefix_are_limited(settings):
     settings.ROOT_URLCONF = Prefixed
     settings.LANGUAGE_CODE = "en"
     settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
@@ -100,20 +100,21 @@ def test_a_mount_below_the_language_is_found(settings):
     assert read_through(f"/fr/büro/webhooks/{ID}/") == UNLIMITED
 
 
-def test_another_urlconf_is_named(settings):
+def test_a_urlconf_other_than_root_urlconf_can_be_passed(settings):
     settings.ROOT_URLCONF = Prefixed
     assert read_through(f"/bi/webhooks/{ID}/") == UNLIMITED
     assert read_through(f"/bi/webhooks/{ID}/", urlconf="tests.urls") == CUT
 
 
-def test_a_prefix_of_the_server_is_left_out(settings):
+def test_the_servers_path_prefix_is_ignored(settings):
+    """It is the ASGI scope's ``root_path``, or FORCE_SCRIPT_NAME."""
     assert read_through(f"/portal/bi/webhooks/{ID}/", root_path="/portal") == CUT
     assert read_through(f"/portal/bi/webhooks/{ID}/") == UNLIMITED
     settings.FORCE_SCRIPT_NAME = "/portal"
     assert read_through(f"/portal/bi/webhooks/{ID}/") == CUT
 
 
-def test_a_client_that_leaves_is_told_to_the_application():
+def test_the_application_gets_the_disconnect_message_of_a_client_that_leaves():
     seen = []
 
     async def receive():
@@ -128,7 +129,7 @@ def test_a_client_that_leaves_is_told_to_the_application():
 
 
 def test_other_protocols_are_passed_on():
-    """A lifespan has no path."""
+    """For example, lifespan has no path."""
     seen = []
 
     async def application(scope, receive, send):

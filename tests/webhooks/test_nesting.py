@@ -1,4 +1,4 @@
-"""JSON that is nested deep costs a 400, never the worker, on every interpreter and in the smallest usual thread."""
+"""Deeply nested JSON is a 400 and never crashes the process, on any interpreter and with a small stack."""
 
 import os
 import subprocess
@@ -16,14 +16,14 @@ from tests.helpers.partner_api import API_KEY
 
 ROOT = Path(__file__).parent.parent.parent
 DEPTH = 130_000
-OBJECTS = 43_000  # what fits into the largest body that is accepted
+OBJECTS = 43_000  # as many as the largest accepted body can hold
 NESTED = {
     "lists": b'{"a":' + b"[" * DEPTH + b"]" * DEPTH + b"}",
     "objects": b'{"a":' * OBJECTS + b"1" + b"}" * OBJECTS,
     "without an end": b'{"a":' + b"[" * DEPTH,
 }
 
-#: Runs in a separate process, which the parser may crash, and prints the result of each way to parse the body.
+#: Runs in a separate process, because the parser might crash it. Prints the response to the nested body.
 PROGRAM = f"""
 import sys, threading
 import django
@@ -70,7 +70,7 @@ print(output)
     ],
 )
 def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, output):
-    """In a thread with 1 MiB of stack, as musl, macOS and many containers have it or less."""
+    """In a thread with 1 MiB of stack: musl, macOS and many containers have as much or less."""
     environment = {
         **os.environ,
         "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
@@ -84,13 +84,13 @@ def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, out
 
 
 def nested(depth, opening=b"[", closing=b"]"):
-    """An object in which the value of ``a`` makes it ``depth`` levels deep."""
+    """Return an object that the value of ``a`` makes ``depth`` levels deep."""
     return b'{"a":' + opening * (depth - 1) + b"1" + closing * (depth - 1) + b"}"
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"b":', b"}")], ids=["lists", "objects"])
-def test_the_limit_is_200_levels_whatever_the_interpreter(opening, closing):
+def test_the_limit_is_200_levels_on_every_interpreter(opening, closing):
     to = big_interview()
     assert deliver(to, nested(200, opening, closing)).status_code == 200
     assert bytes(stored().body) == nested(200, opening, closing)
@@ -112,8 +112,8 @@ def test_the_limit_is_200_levels_whatever_the_interpreter(opening, closing):
     ],
     ids=lambda body: body[:16].decode("utf-8", "replace"),
 )
-def test_brackets_that_nest_nothing_do_not_count(body):
-    """In a text or a key, after an escaped quotation mark or backslash; or side by side."""
+def test_brackets_that_add_no_level_do_not_count(body):
+    """They are inside a string or key, also after an escaped quotation mark or backslash, or side by side."""
     assert deliver(big_interview(), body).status_code == 200
     assert bytes(stored().body) == body
 
@@ -130,11 +130,11 @@ def test_brackets_that_nest_nothing_do_not_count(body):
     ],
     ids=lambda body: body[:12].decode("utf-8", "replace"),
 )
-def test_nesting_that_hides_behind_texts_is_found(body):
+def test_deep_nesting_after_strings_with_brackets_is_rejected(body):
     assert deliver(big_interview(), body).status_code == 400
 
 
-MANY = b"[" * 300  # so that the strings are looked at
+MANY = b"[" * 300  # as many brackets as it takes for read_object() to look for strings
 SIZE = 4_000_000
 HOSTILE = {
     "escaped quotation marks": MANY + b'"' + b'\\"' * (SIZE // 2),
@@ -148,8 +148,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
-def test_the_time_grows_with_the_length_alone(body):
-    """A body 64 times as long takes some 64 times as long; were it the square, it would be 4,096 times."""
+def test_the_parsing_time_grows_in_proportion_to_the_length_of_the_body(body):
+    """A body 64 times as long takes about 64 times as long. In quadratic time it would take 4,096 times as long."""
 
     def seconds(text):
         best = float("inf")

@@ -1,6 +1,6 @@
-"""The client's address through real nginx in front of real gunicorn, one and two deep.
+"""The client address behind one and two real nginx proxies in front of real gunicorn.
 
-Loopback has many addresses: the vendor, a stranger and each proxy have different ones.
+The vendor, a stranger and each proxy have different loopback addresses.
 """
 
 import json
@@ -32,7 +32,7 @@ call_command("bi_register", vendor="innovative_educators", name="Orientation", a
 
 @dataclass
 class Site:
-    """Where the webhook is reached: the ports of gunicorn itself, and of the ways there."""
+    """The webhook's path, the ports of the gunicorn servers and the port of each chain of proxies."""
 
     path: str
     ports: dict[str, int]
@@ -87,21 +87,21 @@ def environment(folder, **variables):
 
 
 def register(folder):
-    """The path of the webhook, in a new database."""
+    """Create the database and a registration, and return its path."""
     command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", SET_UP]
     output = subprocess.run(command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=True)
     return json.loads(output.stdout)["path"]
 
 
 def gunicorn(folder, name, trusted_proxies, addresses):
-    """Requests that come before it has loaded the project wait for it."""
+    """Return a gunicorn that counts as started when it listens: requests wait until it has loaded the project."""
     command = [sys.executable, "-m", "gunicorn", "example_project.wsgi", *(f"--bind={each}" for each in addresses)]
     variables = environment(folder, BI_TRUSTED_PROXIES=trusted_proxies)
     return Program("gunicorn", command, variables, folder / f"{name}.log", lambda new: "Listening at" in new)
 
 
 def post(site, way, client, *headers, body=COMPLETED, chunked=False):
-    """The status that a client of that address gets."""
+    """Post from the client's address, and return the status of the response."""
     connection = HTTPConnection("127.0.0.1", site.ports[way], timeout=60, source_address=(client, 0))
     connection.putrequest("POST", site.path)
     for name, value in headers:
@@ -121,7 +121,7 @@ SOUND = ["one", "one, overwriting", "two", "two, the edge overwriting", "by a so
 
 
 @pytest.mark.parametrize("way", SOUND)
-def test_the_vendor_is_let_in_and_a_stranger_is_not(site, way):
+def test_the_vendor_is_accepted_and_a_stranger_is_rejected(site, way):
     assert [post(site, way, client) for client in (VENDOR, STRANGER)] == [200, 403]
 
 
@@ -141,23 +141,23 @@ FORGED = [
 
 @pytest.mark.parametrize("way", [*SOUND, "past the edge", "gunicorn", "gunicorn of two", "gunicorn of a socket"])
 def test_a_forged_header_never_counts(site, way):
-    """Invariant 10: through the proxies, past the outer one, and straight to the port."""
+    """Invariant 10: neither through the proxies, nor if the client bypasses the outer one or all of them."""
     assert [post(site, way, STRANGER, *forged) for forged in FORGED] == [403] * len(FORGED)
 
 
 @pytest.mark.parametrize("way", SOUND)
-def test_what_the_vendor_says_of_itself_does_no_harm(site, way):
+def test_the_vendor_is_accepted_whatever_forwarding_headers_it_sends(site, way):
     assert post(site, way, VENDOR, ("X-Forwarded-For", f"junk, {STRANGER}"), ("X-Real-IP", STRANGER)) == 200
 
 
 @pytest.mark.parametrize("way", ["past the edge", "gunicorn", "gunicorn of two", "gunicorn of a socket"])
-def test_who_comes_past_the_proxies_is_rejected_even_from_the_vendors_address(site, way):
+def test_a_client_that_bypasses_a_proxy_is_rejected_even_from_the_vendors_address(site, way):
     assert post(site, way, VENDOR) == 403
 
 
 @pytest.mark.parametrize("way", ["one, with neither line", "two, the edge with neither line"])
 def test_an_outermost_proxy_with_neither_line_lets_its_clients_choose_their_address(site, way):
-    """The documentation warns of it: a header that the proxy passes on unchanged looks like the proxy's."""
+    """The documentation warns about it: a header that the proxy passes on unchanged looks like the proxy's."""
     assert post(site, way, VENDOR) == 403
     assert post(site, way, STRANGER, ("X-Forwarded-For", VENDOR)) == 200
 
@@ -172,8 +172,8 @@ def test_a_socket_that_is_not_trusted_rejects_everybody(site):
     assert [post(site, way, VENDOR), post(site, way, STRANGER, ("X-Forwarded-For", f"{VENDOR}, {INNER}"))] == [403, 403]
 
 
-def test_nginx_gives_a_chunked_body_its_length(site):
-    """By default it waits for the whole body, because gunicorn cannot show a body without a length."""
+def test_a_chunked_body_is_accepted_behind_nginx_unless_it_is_unbuffered(site):
+    """By default, nginx reads the whole body and adds its length. Django cannot read a body without a length."""
     body = COMPLETED + b" " * 200_000  # more than nginx reads at once
     assert post(site, "one", VENDOR, body=body, chunked=True) == 200
     assert post(site, "one, unbuffered", VENDOR, body=body) == 200

@@ -1,4 +1,4 @@
-"""The end of a previous key: at once if an administrator says so, and the history says what happened."""
+"""A previous key ends at once if an administrator wants it, and the admin history says what was changed."""
 
 import html
 import re
@@ -29,17 +29,17 @@ def form(**fields):
 
 
 def history():
-    """What the history says of each change, oldest first."""
+    """Return the admin history's message for each change, oldest first."""
     return [entry.get_change_message() for entry in LogEntry.objects.order_by("pk")]
 
 
 def statuses(made):
-    """What deliveries with the previous and with the current key get."""
+    """Return the statuses of deliveries with the previous and with the current key."""
     return [deliver(made, interview_event(key), key=key).status_code for key in (KEY, NEW)]
 
 
 def press_end_button(client, made):
-    """Follow the button as a browser does: its form's address and method are on the page."""
+    """Submit the form of the button on the page, as a browser does."""
     content = client.get(page_of(made)).content.decode()
     button = re.search(r'<button type="submit" form="([\w-]+)">End the previous key now</button>', content)
     form = re.search(rf'<form id="{button[1]}" method="post" action="([^"]+)">', content)
@@ -49,14 +49,14 @@ def press_end_button(client, made):
 @pytest.fixture
 def rotated(admin_client):
     made = big_interview()
-    assert deliver(made).status_code == 200  # this process remembers the registration
+    assert deliver(made).status_code == 200  # this process caches the registration
     admin_client.post(page_of(made), form(key=NEW, overlap="1"))
     assert statuses(made) == [200, 200]
     return made
 
 
 def test_the_previous_key_ends_when_the_button_is_pressed(admin_client, rotated):
-    """Also in this process, which has just let it in."""
+    """Also in this process, which has cached the registration and just accepted the key."""
     assert "The previous key is no longer accepted." in texts(press_end_button(admin_client, rotated))
     assert statuses(rotated) == [401, 200]
     assert history()[-1] == "Ended the previous key."
@@ -65,7 +65,7 @@ def test_the_previous_key_ends_when_the_button_is_pressed(admin_client, rotated)
     assert "bi-end-previous-key" not in page.content.decode()
 
 
-def test_another_process_ends_the_previous_key_for_this_one(rotated):
+def test_a_previous_key_that_another_process_ended_is_rejected(rotated):
     other = WebhookRegistration.objects.get(pk=rotated.pk)
     assert other.end_previous_key()
     other.save()
@@ -73,14 +73,14 @@ def test_another_process_ends_the_previous_key_for_this_one(rotated):
     assert not other.end_previous_key()
 
 
-def test_a_button_pressed_twice_says_that_there_is_no_previous_key(admin_client, rotated):
+def test_pressing_the_button_again_says_that_no_previous_key_was_accepted(admin_client, rotated):
     press = f"{page_of(rotated).removesuffix('change/')}end-previous-key/"
     admin_client.post(press)
     assert "No previous key was accepted." in texts(admin_client.post(press, follow=True))
     assert history()[1:] == ["Ended the previous key."]
 
 
-def test_only_those_who_may_change_a_registration_end_its_previous_key(client, rotated):
+def test_ending_the_previous_key_requires_the_permission_to_change_the_registration(client, rotated):
     staff = User.objects.create_user("staff", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename="view_webhookregistration"))
     client.force_login(staff)
@@ -90,7 +90,7 @@ def test_only_those_who_may_change_a_registration_end_its_previous_key(client, r
     assert statuses(rotated) == [200, 200]
 
 
-def test_a_link_elsewhere_cannot_press_the_button(admin_user, rotated):
+def test_ending_the_previous_key_requires_the_csrf_token(admin_user, rotated):
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
     press = f"{page_of(rotated).removesuffix('change/')}end-previous-key/"
@@ -98,13 +98,13 @@ def test_a_link_elsewhere_cannot_press_the_button(admin_user, rotated):
 
 
 @pytest.mark.parametrize("overlap", ["0", "1", "7"])
-def test_a_choice_about_the_key_that_has_no_effect_is_an_error(admin_client, rotated, overlap):
+def test_choosing_an_overlap_without_a_new_key_is_an_error(admin_client, rotated, overlap):
     page = admin_client.post(page_of(rotated), form(overlap=overlap))
     assert "This applies only together with a new key." in texts(page)
     assert statuses(rotated) == [200, 200]
 
 
-def test_a_new_key_needs_the_choice_of_how_long_the_old_one_works(admin_client, rotated):
+def test_a_new_key_without_a_chosen_overlap_is_an_error(admin_client, rotated):
     page = admin_client.post(page_of(rotated), form(key="1" * 32))
     assert "Choose how long the current key is accepted." in texts(page)
     assert statuses(rotated) == [200, 200]
@@ -126,7 +126,7 @@ def test_the_history_says_what_was_changed(admin_client):
     assert said[2:] == ["Changed Name. Replaced the key; the previous one is rejected at once.", "No fields changed."]
 
 
-def test_the_key_that_is_there_already_is_not_said_to_be_replaced(admin_client, rotated):
+def test_entering_the_current_key_again_replaces_nothing_but_can_end_the_previous_key(admin_client, rotated):
     page = admin_client.post(page_of(rotated), form(key=NEW, overlap="7"), follow=True)
     assert "This is already the current key" in texts(page)
     assert statuses(rotated) == [200, 200]
@@ -135,7 +135,7 @@ def test_the_key_that_is_there_already_is_not_said_to_be_replaced(admin_client, 
     assert statuses(rotated) == [401, 200]
 
 
-def test_a_form_that_was_open_while_the_previous_key_was_ended_does_not_bring_it_back(
+def test_saving_a_form_that_was_opened_before_the_previous_key_ended_does_not_restore_it(
     admin_client, rotated, monkeypatch
 ):
     full_clean = WebhookRegistration.full_clean

@@ -1,4 +1,4 @@
-"""Each TRUSTED_PROXIES in docs/running.md, as it is written there: the vendor gets in, and a forged header does not."""
+"""With each TRUSTED_PROXIES example of docs/running.md, the vendor is accepted and a forged header is rejected."""
 
 import json
 import re
@@ -21,7 +21,7 @@ RANGES = {
     ]
 }
 
-#: By the words in bold that introduce an example: what the hops behind the client are seen as, the connection's last.
+#: For each example, named by the words in bold before it: chains of proxies after the client. The last one connects.
 CHAINS = {
     "One hop.": [["127.0.0.1"]],
     "One hop, two addresses.": [["127.0.0.1"], ["::1"]],
@@ -37,7 +37,7 @@ CHAINS = {
 
 
 def examples():
-    """The Python of each example, by the words in bold before it."""
+    """Return the Python code of each example, by the words in bold before it."""
     found, title = {}, None
     for bold, code in re.findall(r"^\*\*(.+?)\*\*|^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
         title = bold or title
@@ -57,12 +57,15 @@ def example(request, settings, tmp_path):
     settings.BI_INTEGRATION = namespace["BI_INTEGRATION"]
 
 
-def test_every_example_on_the_page_is_tried():
+def test_every_example_on_the_page_is_tested():
     assert list(EXAMPLES) == list(CHAINS)
 
 
 def status(hops, *claimed):
-    """What a completion is answered with that came this way; ``claimed`` is what the header had in it before."""
+    """Return the response status of a completion that came through these hops.
+
+    ``claimed`` are the entries that the client itself wrote into the header.
+    """
     *forwarded, peer = hops
     header = {"HTTP_X_FORWARDED_FOR": ", ".join([*claimed, *forwarded])} if claimed or forwarded else {}
     return deliver_completion(innovative_educators(), REMOTE_ADDR=peer, **header).status_code
@@ -73,19 +76,19 @@ TRIED = [(title, hops) for title, chains in CHAINS.items() for hops in chains]
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("example", "hops"), TRIED, indirect=["example"])
-def test_the_vendor_gets_in_and_a_forged_header_does_not(example, hops):
+def test_the_vendor_is_accepted_and_a_forged_header_is_rejected(example, hops):
     """The last entry is the proxy's; entries that the client wrote are further left."""
     assert status(hops, VENDOR_ADDRESS) == 200
     assert status(hops, STRANGER, VENDOR_ADDRESS) == 200
     assert status(hops, STRANGER) == 403
     assert status(hops, VENDOR_ADDRESS, STRANGER) == 403
     assert status(hops, VENDOR_ADDRESS, *hops[:-1], STRANGER) == 403
-    # Past the proxies, to any of them or to the application itself.
+    # A client that bypasses some of the proxies or all of them.
     assert status([*hops[:-1], STRANGER], VENDOR_ADDRESS) == 403
     assert status([STRANGER, *hops[1:]], VENDOR_ADDRESS) == 403
     assert status([hops[-1]]) == 403
 
 
 @pytest.mark.parametrize("example", EXAMPLES, indirect=True)
-def test_the_checks_have_nothing_to_say_about_an_example(example):
+def test_the_system_checks_report_nothing_about_an_example(example):
     assert run_checks(tags=["django_bi_integration"]) == []

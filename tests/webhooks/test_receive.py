@@ -1,4 +1,4 @@
-"""Receiving: what is stored, what is answered, and that an event is one row however often it is delivered."""
+"""Receiving: what is stored, how the view responds, and that an event is one row however often it is delivered."""
 
 import json
 
@@ -24,8 +24,8 @@ from tests.helpers.deliveries import (
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
-def test_the_documented_interview_is_stored_as_it_came():
-    """Invariant 1 and 3: 200 means stored, and the bytes are the truth."""
+def test_the_documented_interview_is_stored_as_received():
+    """Invariants 1 and 3: 200 means stored, and the bytes are the source of truth."""
     response = deliver(big_interview())
     event = stored()
     assert (response.status_code, response.json()) == (200, {"status": "stored"})
@@ -41,12 +41,12 @@ def test_the_documented_interview_is_stored_as_it_came():
     assert (event.status, event.deliveries, event.origin) == ("pending", 1, "webhook")
 
 
-def test_an_event_that_a_project_stores_again_says_so():
+def test_an_event_that_a_project_stores_again_has_the_origin_replay():
     receive(big_interview(), CREATED, origin=ReceivedEvent.Origin.REPLAY)
     assert (stored().origin, bytes(stored().body)) == ("replay", CREATED)
 
 
-def test_the_documented_completion_is_stored_as_it_came():
+def test_the_documented_completion_is_stored_as_received():
     assert deliver_completion(innovative_educators()).status_code == 200
     event = stored()
     assert bytes(event.body) == COMPLETED
@@ -54,13 +54,14 @@ def test_the_documented_completion_is_stored_as_it_came():
     assert event.object_id == "7670fdbe-15ed-504b-a680-d404fa4b0eb4"
 
 
-def test_the_published_sample_with_its_comments_is_no_json():
+def test_the_vendors_published_sample_with_its_comments_is_a_400():
+    """Comments are not valid JSON."""
     assert deliver_completion(innovative_educators(), COMPLETED_WITH_COMMENTS).status_code == 400
     assert not ReceivedEvent.objects.exists()
 
 
 def test_six_deliveries_of_one_event_are_one_row():
-    """Invariant 3: Big Interview sends up to six times."""
+    """Invariant 3: Big Interview delivers an event up to six times."""
     to = big_interview()
     assert {deliver(to).status_code for _ in range(6)} == {200}
     assert stored().deliveries == 6
@@ -97,8 +98,8 @@ def test_events_without_an_id_are_recognised_by_their_body():
 
 
 @pytest.mark.parametrize("body", ["{}", '{"test": true}', '{"webhook": null}', '{"webhook": {"event_name": "x.y"}}'])
-def test_an_unknown_event_is_kept(body):
-    """Invariant 8: a new event type or a vendor's test notification loses nothing."""
+def test_an_unknown_event_is_stored(body):
+    """Invariant 8: neither a new event type nor a vendor's test notification is lost."""
     assert deliver(big_interview(), body).status_code == 200
     assert bytes(stored().body) == body.encode()
 
@@ -117,7 +118,7 @@ def test_the_query_does_not_matter(query):
 
 
 def test_the_path_works_without_its_last_slash():
-    """Invariant 1: a redirect to the other form would count as delivered."""
+    """Invariant 1: a vendor would count a redirect to the other form as delivered."""
     to = big_interview()
     assert deliver(to, path=to.get_absolute_url().rstrip("/")).status_code == 200
     assert to.get_absolute_url().endswith("/")
@@ -130,7 +131,7 @@ def test_a_body_over_the_limit_is_a_413(settings):
 
 
 def test_a_chunked_body_without_a_length_is_a_411():
-    """WSGI shows such a body as empty: what was in it is unknown, so it is never acknowledged."""
+    """WSGI shows such a body as empty, so its content is unknown and must not be acknowledged."""
     response = deliver(big_interview(), b"", CONTENT_LENGTH="", headers={"transfer-encoding": "chunked"})
     assert response.status_code == 411
 
@@ -145,7 +146,7 @@ def test_another_method_is_a_405(client, method):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("others", [0, 30])
 def test_a_delivery_costs_one_statement(django_assert_num_queries, others):
-    """Invariant 11: its row; and the registration, for a process's first delivery to it, and but on PostgreSQL."""
+    """Invariant 11: an INSERT. A SELECT comes first in a process's first delivery, and always except on PostgreSQL."""
     connection.close()  # a connection that stays open prepares the statement once
     for number in range(others):
         deliver(registration(), interview_event(str(number)))
@@ -157,15 +158,15 @@ def test_a_delivery_costs_one_statement(django_assert_num_queries, others):
 
 
 @pytest.mark.database
-def test_every_digest_is_one_that_the_database_takes():
-    """MariaDB looks into a UUID, and rejects most of those that are nothing but random bits."""
+def test_every_digest_can_be_stored():
+    """MariaDB rejects most UUIDs that are only random bits."""
     to = big_interview()
     assert {deliver(to, interview_event(str(number))).status_code for number in range(64)} == {200}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_repeat_costs_no_more(django_assert_max_num_queries):
-    """Than one statement more than another delivery; MariaDB, which would wait for a lock, is asked more cautiously."""
+def test_a_duplicate_costs_at_most_one_statement_more(django_assert_max_num_queries):
+    """MariaDB needs more, so that it does not wait for a lock."""
     connection.close()
     to = big_interview()
     deliver(to)
@@ -175,7 +176,7 @@ def test_a_repeat_costs_no_more(django_assert_max_num_queries):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_registration_that_changed_rejects_although_it_is_cached():
+def test_a_cached_registration_rejects_the_key_that_was_replaced():
     to = big_interview()
     assert deliver(to, interview_event("accepted")).status_code == 200
     WebhookRegistration.objects.filter(pk=to.pk).update(key_digest="0" * 64)
@@ -185,7 +186,8 @@ def test_a_registration_that_changed_rejects_although_it_is_cached():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["sqlstate", "pgcode"], ids=["psycopg", "psycopg2"])
-def test_a_deadlock_is_tried_again_whichever_driver_tells_of_it(name):
+def test_a_delivery_is_stored_after_a_deadlock_with_either_driver(name):
+    """The statement is repeated."""
     to, deadlocks = big_interview(), iter([type("DeadlockDetected", (Exception,), {name: "40P01"})])
 
     def deadlock_once(execute, sql, params, many, context):
@@ -201,8 +203,8 @@ def test_a_deadlock_is_tried_again_whichever_driver_tells_of_it(name):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("failure", [OperationalError, InterfaceError, ProgrammingError])
-def test_no_database_is_a_503_and_the_vendor_may_try_again(failure):
-    """Invariant 1: what could not be stored is not acknowledged."""
+def test_an_unavailable_database_is_a_503_with_retry_after(failure):
+    """Invariant 1: an event that could not be stored is not acknowledged."""
     to = big_interview()
 
     def unreachable(execute, sql, params, many, context):

@@ -1,4 +1,4 @@
-"""The same deliveries, forged headers and a receiver that raises, under every web server that is installed."""
+"""Deliveries, forged headers and a receiver that raises, under each installed web server."""
 
 import json
 import sqlite3
@@ -51,7 +51,7 @@ class Site:
 
 @dataclass
 class Running:
-    """One server, started three times."""
+    """One server, started once for each of KINDS: with its defaults, behind a proxy, and with unsafe options."""
 
     server: WebServer
     site: Site
@@ -73,7 +73,7 @@ def site(tmp_path_factory):
     return Site(environment, str(database), *json.loads(done.stdout))
 
 
-# Each server is started once, in one of the processes that tests run in.
+# All tests of a server run in one pytest-xdist process, so that it is started only once.
 GROUPS = [pytest.param(server, marks=pytest.mark.xdist_group(server.name), id=server.name) for server in SERVERS]
 
 
@@ -101,7 +101,7 @@ def connect(running, kind, client):
 
 
 def send(connection, path, *headers, body, chunked=False):
-    """The status of the answer."""
+    """Post on the connection, and return the status of the response."""
     connection.putrequest("POST", path)
     for name, value in headers:
         connection.putheader(name, value)
@@ -109,7 +109,7 @@ def send(connection, path, *headers, body, chunked=False):
         connection.putheader("Transfer-Encoding", "chunked")
     else:
         connection.putheader("Content-Length", str(len(body)))
-    with suppress(BrokenPipeError, ConnectionResetError):  # the answer may come before all of the body is sent
+    with suppress(BrokenPipeError, ConnectionResetError):  # the response may come before all of the body is sent
         connection.endheaders([body] if chunked else body, encode_chunked=chunked)
     answer = connection.getresponse()
     answer.read()
@@ -125,7 +125,7 @@ def post(running, kind, client, *headers, body=COMPLETED, path=None, chunked=Fal
 
 
 def fresh(sample):
-    """The vendor's sample as another event, and its id."""
+    """Return the vendor's sample with a new event id, and that id."""
     document, event_id = json.loads(sample), uuid.uuid4().hex
     document.get("webhook", document)["id"] = event_id
     return json.dumps(document).encode(), event_id
@@ -141,7 +141,7 @@ FORGED = ["X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Real-IP"]
 
 
 def believed(running, kind):
-    """The headers with which a stranger gets in as the vendor."""
+    """Return the forged headers with which a stranger is accepted as the vendor."""
     through_proxy = kind == "behind" or (kind == "wrong" and running.server.is_wrong_behind_proxy)
     drops = kind == "behind" and running.server.needs_dropped_underscores
     arriving = [name for name in FORGED if not (drops and "_" in name)]
@@ -152,7 +152,7 @@ def forge(running, kind, name, *, through_proxy):
     value = f"for={VENDOR}" if name == "Forwarded" else VENDOR
     if not through_proxy:
         return [post(running, kind, STRANGER, (name, value))]
-    # The proxy appends what it sees, and passes all other headers on.
+    # The proxy appends the client's address, and passes all other headers on.
     if name == "X-Forwarded-For":
         return [post(running, kind, PROXY, (name, f"{value}, {STRANGER}"))]
     own = ("X-Forwarded-For", STRANGER)
@@ -180,8 +180,8 @@ def test_a_wrong_key_and_a_foreign_address_are_rejected(running):
     assert rows(running, event_id) == 0
 
 
-def test_the_vendor_is_known_behind_a_proxy(running):
-    """With the options that the table recommends."""
+def test_only_the_vendor_is_accepted_through_a_proxy(running):
+    """With the options that the documentation's table recommends."""
     assert post(running, "behind", PROXY, ("X-Forwarded-For", VENDOR)) == 200
     assert post(running, "behind", PROXY, ("X-Forwarded-For", STRANGER)) == 403
     assert post(running, "behind", VENDOR) == 403
@@ -191,8 +191,8 @@ def test_a_body_over_the_limit_is_rejected(running):
     assert post(running, "default", VENDOR, body=b"{" + b" " * 300_000) == 413
 
 
-def test_what_the_table_says(running, request):
-    """A forged header counts with what never to set, and with nothing else."""
+def test_forged_headers_count_as_the_documentation_says(running, request):
+    """The measurements match the documentation: a forged header counts only with the options that it warns about."""
     measured = {
         "version": running.server.version,
         **{kind: believed(running, kind) for kind in KINDS},
@@ -210,19 +210,19 @@ def test_what_the_table_says(running, request):
 
 
 def test_a_rejection_leaves_the_connection_usable_or_closes_it(running):
-    """What was not read of a body is never taken for the next request."""
+    """The unread rest of a rejected body is never taken for the next request."""
     connection = connect(running, "default", VENDOR)
     assert send(connection, running.site.by_key, body=CREATED) == 401
     body, event_id = fresh(COMPLETED)
     try:
         status = send(connection, running.site.by_address, body=body)
-    except (ConnectionError, HTTPException):  # it closed the connection without a word; a client tries again
+    except (ConnectionError, HTTPException):  # the server closed the connection, so a client tries again
         status = post(running, "default", VENDOR, body=body)
     assert (status, rows(running, event_id)) == (200, 1)
 
 
 def proxy(port):
-    """A proxy that appends to X-Forwarded-For and passes every other header on; its URL."""
+    """Run a proxy that appends to X-Forwarded-For and passes every other header on. The context is its URL."""
 
     def forward(path, headers, body):
         theirs = headers.get("X-Forwarded-For")
@@ -235,7 +235,7 @@ def proxy(port):
     return answering(forward)
 
 
-def test_bi_doctor_finds_what_never_to_set(running, settings):
+def test_bi_doctor_finds_the_options_that_make_a_forged_header_count(running, settings):
     settings.SECRET_KEY = SECRET
     port = running.ports["wrong"]
     direct = nullcontext(f"http://127.0.0.1:{port}")
@@ -246,7 +246,7 @@ def test_bi_doctor_finds_what_never_to_set(running, settings):
 
 
 def test_an_async_receiver_that_raises_harms_only_its_event(running):
-    """It is dispatched by a view, so that under ASGI the server's own event loop runs below."""
+    """A view dispatches the event, so under ASGI the receiver runs while the server's event loop is running."""
     body, event_id = fresh(COMPLETED)
     assert post(running, "default", VENDOR, body=body) == 200
     connection = connect(running, "default", VENDOR)
