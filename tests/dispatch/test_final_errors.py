@@ -137,7 +137,7 @@ def test_an_error_that_may_depend_on_data_is_retried(receiver):
     assert stored().receiver_results["bad"]["status"] == "retry"
 
 
-def test_a_long_error_is_shortened_before_the_advice_what_to_do():
+def test_a_long_error_is_shortened_so_that_the_advice_is_kept():
     def imports(**arguments):
         raise ImportError("x" * 5_000)
 

@@ -85,7 +85,7 @@ def nothing(**arguments):
 
 @pytest.mark.parametrize("was_unfinished", [False, True], ids=["together", "one by one"])
 def test_a_conflict_at_any_statement_is_not_counted(was_unfinished):
-    """It is counted neither as an attempt nor as a failure nor as a crash, and the effect happens once."""
+    """No attempt, failure or crash is counted, and the effect happens once."""
     to = big_interview()
     for number in range(1, MOST):
         for model in (ReceivedEvent, ObjectState, Effect):

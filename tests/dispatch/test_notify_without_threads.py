@@ -122,7 +122,7 @@ def gunicorn():
 
 
 @pytest.mark.parametrize("platform", ["AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE"])
-def test_a_process_that_is_frozen_after_each_response_notifies_before_it(platform, site, tmp_path):
+def test_a_process_that_is_frozen_after_each_response_notifies_a_worker_before_it_responds(platform, site, tmp_path):
     with running(gunicorn(), GUNICORN, site, tmp_path, **{platform: "university"}) as (port, process):
         assert deliver(port, site) == 200
         os.killpg(process.pid, signal.SIGSTOP)

@@ -313,7 +313,7 @@ def test_an_answer_without_end_does_not_fill_the_memory():
         PartnerClient(api.url, API_KEY, budget=60).tracks("abc123")
 
 
-def test_the_transport_is_an_argument(refresh):
+def test_another_transport_can_be_passed(refresh):
     """Tests of host projects can pass a fake one."""
 
     class Counting(HTTPAdapter):

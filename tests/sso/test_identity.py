@@ -117,7 +117,7 @@ def test_a_launch_whose_process_died_does_not_claim_the_id(api, first, second):
     assert launch(second) == 302
 
 
-def test_of_two_users_at_the_same_time_only_one_is_redirected(api, first, second):
+def test_only_one_of_two_users_with_one_id_is_redirected_if_they_launch_at_the_same_time(api, first, second):
     class MeetsAnother(HTTPAdapter):
         def send(self, *arguments, **options):
             with pytest.raises(BIIntegrationError) as failure:

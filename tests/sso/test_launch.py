@@ -712,7 +712,7 @@ def test_key_and_token_are_in_no_log_page_or_row(logged_in, student, api, admin_
 
 @pytest.mark.parametrize("debug", [True, False])
 def test_error_reports_show_neither_key_nor_token(logged_in, api, settings, monkeypatch, caplog, debug):
-    """Neither the debug page nor the e-mail to administrators."""
+    """Neither the debug page nor the e-mail to administrators contains them."""
     settings.DEBUG = debug
     account()
 

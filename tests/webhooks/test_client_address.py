@@ -100,7 +100,7 @@ BEHIND_ONE = [
     (ONE, INNER, xff("[2001:db8::1]"), "2001:db8::1"),
     (ONE, INNER, xff("2001:db8::1"), "2001:db8::1"),
     (ONE, INNER, {"HTTP_X_FORWARDED_FOR": f" {STRANGER} ,{VENDOR} "}, VENDOR),
-    # What a client wrote stands further left.
+    # The entries that the client wrote are further left.
     (ONE, INNER, xff(VENDOR, STRANGER), STRANGER),
     (ONE, INNER, xff(VENDOR, INNER, STRANGER), STRANGER),
     (ONE, INNER, xff(VENDOR, "", "", STRANGER), STRANGER),

@@ -63,7 +63,7 @@ def test_a_webhooks_body_ends_one_byte_above_the_limit(end):
     assert read_through(f"/bi/webhooks/{ID}{end}") == CUT
 
 
-def test_a_body_of_the_limit_is_passed_on_whole():
+def test_a_body_of_exactly_the_limit_is_passed_on_whole():
     assert read_through(f"/bi/webhooks/{ID}/", pieces=10) == (LIMIT, 10)
     assert read_through(f"/bi/webhooks/{ID}/", pieces=10, length=LIMIT) == (LIMIT, 10)
 

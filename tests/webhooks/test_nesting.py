@@ -70,7 +70,7 @@ print(output)
     ],
 )
 def test_a_deeply_nested_body_does_not_kill_the_process(tmp_path, way, body, output):
-    """In a thread with 1 MiB of stack: musl, macOS and many containers have as much or less."""
+    """It is parsed in a thread with 1 MiB of stack, because musl, macOS and many containers have no more."""
     environment = {
         **os.environ,
         "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",

@@ -156,13 +156,13 @@ def test_a_client_that_bypasses_a_proxy_is_rejected_even_from_the_vendors_addres
 
 
 @pytest.mark.parametrize("way", ["one, with neither line", "two, the edge with neither line"])
-def test_an_outermost_proxy_with_neither_line_lets_its_clients_choose_their_address(site, way):
+def test_an_outermost_proxy_that_does_not_set_the_header_lets_its_clients_choose_their_address(site, way):
     """The documentation warns about it: a header that the proxy passes on unchanged looks like the proxy's."""
     assert post(site, way, VENDOR) == 403
     assert post(site, way, STRANGER, ("X-Forwarded-For", VENDOR)) == 200
 
 
-def test_an_inner_proxy_with_neither_line_rejects_everybody(site):
+def test_an_inner_proxy_that_does_not_set_the_header_rejects_everybody(site):
     way = "two, the inner with neither line"
     assert [post(site, way, VENDOR), post(site, way, STRANGER, ("X-Forwarded-For", VENDOR))] == [403, 403]
 

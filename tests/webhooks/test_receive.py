@@ -112,7 +112,7 @@ def test_neither_content_type_nor_accept_is_a_reason_to_reject(content_type, acc
 
 
 @pytest.mark.parametrize("query", ["?format=xml", "?format=api", "?_method=PUT"])
-def test_the_query_does_not_matter(query):
+def test_the_query_string_has_no_effect(query):
     to = big_interview()
     assert deliver(to, path=to.get_absolute_url() + query).status_code == 200
 
@@ -166,7 +166,7 @@ def test_every_digest_can_be_stored():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_duplicate_costs_at_most_one_statement_more(django_assert_max_num_queries):
-    """MariaDB needs more, so that it does not wait for a lock."""
+    """Except on MariaDB, which needs more so that it does not wait for a lock."""
     connection.close()
     to = big_interview()
     deliver(to)
