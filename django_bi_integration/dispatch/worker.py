@@ -127,7 +127,7 @@ def _dispatch_alone(event: ReceivedEvent, *, until: float) -> str:
 
 def _fail_unfinished(event: ReceivedEvent) -> str:
     """Fail an event that no worker survives, although none of its receivers is to blame."""
-    reason = f"No worker lived to finish any of the last {event.interruptions} attempts."
+    reason = f"No worker survived any of the last {event.interruptions} attempts."
     ended = {"status": Status.FAILED, "claim": None, "next_attempt_at": None, "interruptions": 0}
     retry_on_conflict(partial(claimed(event).update, last_error=reason, **ended))
     return Status.FAILED

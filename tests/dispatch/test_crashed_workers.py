@@ -89,7 +89,7 @@ def test_an_event_that_no_worker_survives_fails(settings):
         assert dispatch_pending() == {"failed": 1, "dispatched": 1}
     event = ReceivedEvent.objects.get(vendor_event_id="1")
     assert (event.status, event.next_attempt_at) == ("failed", None)
-    assert event.last_error == "No worker lived to finish any of the last 8 attempts."
+    assert event.last_error == "No worker survived any of the last 8 attempts."
     assert (event.claim, event.interruptions) == (None, 0), "a retry by hand would have fewer attempts"
 
 
