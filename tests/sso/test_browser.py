@@ -100,10 +100,10 @@ def test_a_frame_shows_a_link_that_opens_a_new_tab(portal, api):
 
 
 def test_the_page_of_a_launch_without_a_free_slot_tries_again_by_itself(portal, api, settings):
-    settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 0}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"MAX_CONCURRENT_LAUNCHES": 0}
     page = portal(FOLLOWED["link"])
     page.get_by_text("Practise").click()
     expect(page.get_by_text("Many people are opening Big Interview right now")).to_be_visible()
-    settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 1}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"MAX_CONCURRENT_LAUNCHES": 1}
     page.wait_for_url(f"{api.url}/sso/login?token=*")
     assert SSOSession.objects.count() == 1

@@ -44,7 +44,7 @@ def newest_of_surname(partner_id):
 @pytest.fixture
 def api(settings):
     with partner_api_for_any_user(settings, {"API_BUDGET_SECONDS": 5}) as running:
-        settings.BI_INTEGRATION |= {
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {
             "PARTNER_ID": "tests.sso.test_identity.surname",
             "PARTNER_USER": "tests.sso.test_identity.nobody",
         }
@@ -68,7 +68,7 @@ def launch(student):
 
 def test_a_launch_with_another_users_id_is_rejected(settings, api, first, second):
     """Here, PARTNER_USER finds the first user for the second user's id."""
-    settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.of_surname"}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"PARTNER_USER": "tests.sso.test_identity.of_surname"}
     assert launch(first) == 302
     response = client_of(second).get(LOGIN)
     session = SSOSession.objects.get(user=second)
@@ -83,7 +83,7 @@ def test_a_launch_with_another_users_id_is_rejected(settings, api, first, second
 
 
 def test_an_id_for_which_several_users_are_found_is_rejected(settings, api, first, second):
-    settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.the_one_of_surname"}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"PARTNER_USER": "tests.sso.test_identity.the_one_of_surname"}
     assert (launch(first), launch(second)) == (403, 403)
     assert api.requests == []
 
@@ -134,7 +134,7 @@ def test_ids_that_differ_in_case_are_different_ids(api, settings, first, second)
     User.objects.filter(pk=second.pk).update(last_name="JOHNSON")
     second.refresh_from_db()
     assert (launch(first), launch(second)) == (302, 302)
-    settings.BI_INTEGRATION |= {"PARTNER_USER": "tests.sso.test_identity.newest_of_surname"}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"PARTNER_USER": "tests.sso.test_identity.newest_of_surname"}
     with time_machine.travel(timezone.now() + timedelta(minutes=1)):
         assert (launch(first), launch(second)) == (403, 302)
 
@@ -180,12 +180,12 @@ class TestTheCheck:
         assert "one id for each user, one user for each id" in message.hint
 
     def test_it_calls_functions_that_the_settings_contain_directly(self, settings, first, second):
-        settings.BI_INTEGRATION |= {"PARTNER_ID": surname, "PARTNER_USER": nobody}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"PARTNER_ID": surname, "PARTNER_USER": nobody}
         assert [message.id for message in self.messages()] == ["django_bi_integration.W010"]
 
     def test_it_finds_settings_that_contradict_each_other(self, settings, first):
         new_student("other")
-        settings.BI_INTEGRATION |= {
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {
             "PARTNER_ID": "django_bi_integration.users.primary_key",
             "PARTNER_USER": "tests.sso.test_identity.first_user",
         }
@@ -209,7 +209,7 @@ class TestTheCheck:
         assert self.messages() == []
 
     def test_it_rolls_back_what_the_functions_write(self, settings, first):
-        settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_identity.writes"}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"PARTNER_ID": "tests.sso.test_identity.writes"}
         assert self.messages() == []
         assert not User.objects.filter(username="written").exists()
 

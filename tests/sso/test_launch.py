@@ -81,7 +81,10 @@ class TestTheRedirect:
     @pytest.fixture(autouse=True)
     def untracked(self, settings, api):
         account()
-        settings.BI_INTEGRATION |= {"TRACK_RETURNS": False, "RETURN_URL_ORIGINS": ["https://google.com"]}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {
+            "TRACK_RETURNS": False,
+            "RETURN_URL_ORIGINS": ["https://google.com"],
+        }
         self.api = api
 
     def start(self, token, student, **options):
@@ -183,10 +186,13 @@ def test_receivers_can_filter_by_the_documented_sender(logged_in, api):
 def test_without_a_return_url_that_is_still_allowed_students_return_to_the_return_page(
     logged_in, api, settings, asked, allowed
 ):
-    settings.BI_INTEGRATION |= {"RETURN_PAGE": "/home/", "RETURN_URL_ORIGINS": ["https://app.example.edu"]}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {
+        "RETURN_PAGE": "/home/",
+        "RETURN_URL_ORIGINS": ["https://app.example.edu"],
+    }
     account()
     url = query(logged_in.get(LOGIN, {"return_url": asked} if asked else {}))["return_url"]
-    settings.BI_INTEGRATION |= {"RETURN_URL_ORIGINS": []}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"RETURN_URL_ORIGINS": []}
     assert logged_in.get(urlsplit(url).path)["Location"] == "/home/"
 
 
@@ -356,7 +362,7 @@ class TestFailures:
         assert list(SSOSession.objects.values_list("failures", flat=True)) == [1, 1]
 
     def test_a_long_error_message_of_the_host_project_is_shortened_to_2000_characters(self, student, api, settings):
-        settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_launch.verbose"}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"PARTNER_ID": "tests.sso.test_launch.verbose"}
         account()
         with pytest.raises(NoPartnerID):
             sso.start(student)
@@ -364,13 +370,13 @@ class TestFailures:
         assert (error[:20], len(error)) == ("NoPartnerID: No id. ", 2_000)
 
     def test_the_page_links_to_the_return_page_of_the_site(self, logged_in, settings):
-        settings.BI_INTEGRATION |= {"RETURN_PAGE": "/careers/"}
+        settings.BI_INTEGRATION = {**settings.BI_INTEGRATION, "RETURN_PAGE": "/careers/"}
         assert '<a href="/careers/">Go back</a>' in logged_in.get(LOGIN).content.decode()
 
     def test_a_lost_encryption_key_is_recorded_and_the_ciphertext_is_not_sent(self, logged_in, api, settings):
-        settings.BI_INTEGRATION |= {"ENCRYPTION_KEYS": ["a" * 40]}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"ENCRYPTION_KEYS": ["a" * 40]}
         account()
-        settings.BI_INTEGRATION |= {"ENCRYPTION_KEYS": ["b" * 40]}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"ENCRYPTION_KEYS": ["b" * 40]}
         assert logged_in.get(LOGIN).status_code == 502
         assert SSOSession.objects.get().error.startswith("UndecryptableKey: The stored API key cannot be decrypted")
         assert api.requests == []
@@ -382,7 +388,7 @@ class TestFailures:
         self, logged_in, api, settings, monkeypatch, partner_id
     ):
         monkeypatch.setattr("tests.sso.test_launch.partner_id", lambda user: partner_id)
-        settings.BI_INTEGRATION |= {"PARTNER_ID": "tests.sso.test_launch.partner_id"}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"PARTNER_ID": "tests.sso.test_launch.partner_id"}
         account()
         response = logged_in.get(LOGIN)
         assert response.status_code == 403
@@ -391,7 +397,7 @@ class TestFailures:
         assert api.requests == []
 
     def test_only_the_class_of_an_exception_in_a_host_projects_function_is_recorded(self, logged_in, api, settings):
-        settings.BI_INTEGRATION |= {"USER_DETAILS": "tests.sso.test_launch.broken"}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"USER_DETAILS": "tests.sso.test_launch.broken"}
         account()
         logged_in.raise_request_exception = False
         assert logged_in.get(LOGIN).status_code == 500
@@ -511,7 +517,7 @@ def nickname(user):
     ids=["dotted paths", "functions"],
 )
 def test_a_project_can_define_ids_and_details(logged_in, student, api, settings, functions):
-    settings.BI_INTEGRATION |= functions
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | functions
     account()
     logged_in.get(LOGIN)
     assert api.requests[0].path == "/api/users/no-student"
@@ -572,7 +578,7 @@ class TestDoubleClicks:
 
     @pytest.fixture(autouse=True)
     def many_at_once(self, api, settings):
-        settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 8}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"MAX_CONCURRENT_LAUNCHES": 8}
 
     def test_the_second_click_requests_no_token(self, logged_in, api):
         account()

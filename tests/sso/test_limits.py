@@ -94,7 +94,7 @@ class TestWhileTheAPIHangs:
         assert during == [302, 302]
 
     def test_the_setting_raises_the_limit(self, hanging, settings):
-        settings.BI_INTEGRATION |= {"MAX_CONCURRENT_LAUNCHES": 3}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"MAX_CONCURRENT_LAUNCHES": 3}
         hanging.scripts[:] = [answer(401)]
         assert client_of(new_student()).get(LOGIN).status_code == 502
 
@@ -184,7 +184,7 @@ class TestVisitors:
 
     @pytest.fixture(autouse=True)
     def open_account(self, api, settings):
-        settings.BI_INTEGRATION |= {"VISITOR_LAUNCHES_PER_MINUTE": 3}
+        settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"VISITOR_LAUNCHES_PER_MINUTE": 3}
         api.scripts[:] = [answer(201, user("anon_abc123"))]
         big_interview_account(allows_anonymous=True)
 

@@ -120,7 +120,7 @@ def test_a_return_url_that_leads_into_sign_on_below_the_script_prefix_is_rejecte
 
 @pytest.mark.parametrize("page", ["/bi/sso/login/", "http://testserver/bi/sso/login/?to=dashboard"])
 def test_a_return_page_that_leads_into_sign_on_is_not_used(logged_in, api, settings, page):
-    settings.BI_INTEGRATION |= {"RETURN_PAGE": page}
+    settings.BI_INTEGRATION = settings.BI_INTEGRATION | {"RETURN_PAGE": page}
     assert logged_in.get(LOGIN).status_code == 302
     path = f"/bi/sso/return/{SSOSession.objects.get().pk}/"
     assert logged_in.get(path)["Location"] == "/"
