@@ -39,7 +39,7 @@ def measure(deployment: Deployment, *, rounds: int, backlog: int) -> Table:
 
     contestants = [
         Contestant("this package", fill_ours, span_ours),
-        Contestant("a task an event", fill_peer, span_peer),
+        Contestant("a task for each event", fill_peer, span_peer),
     ]
     for _ in range(rounds):
         for contestant in contestants:

@@ -34,7 +34,7 @@ BLOCK = 50
 
 
 def repeated(times: int) -> Iterator[bytes]:
-    """Yield each body ``copies`` times, block by block, as a vendor retries deliveries that were not acknowledged."""
+    """Yield each body ``times`` times, block by block, as a vendor retries deliveries that were not acknowledged."""
     bodies = unique()
     while block := list(islice(bodies, BLOCK)):
         for _ in range(times):

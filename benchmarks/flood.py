@@ -35,7 +35,7 @@ def measure(deployment: Deployment, *, requests: int, seconds: float) -> Table:
         raise RuntimeError(f"accepted: {together.statuses}, rejected: {flooding.statuses}")
     share = flooding.rate / rejected.rate
     table = Table(f"A flood of {requests:,} rejected requests", ["what", "figure"])
-    table.add("a rejected request's CPU against an accepted one's", f"{accepted.rate / rejected.rate:.2f}")
+    table.add("cost of a rejected request, against an accepted one", f"{accepted.rate / rejected.rate:.2f}")
     table.add("the flood's share of the machine", f"{share:.2f}")
     table.add("accepted, against their rate without the flood", f"{together.rate / accepted.rate:.2f}")
     table.add("the same, against what the flood's share leaves", f"{together.rate / (accepted.rate * (1 - share)):.2f}")

@@ -90,9 +90,7 @@ def measure(deployment: Deployment, *, rows: int, rounds: int, backlog: int) -> 
         for what in ("intake", "dispatch"):
             against = ratio(getattr(contestant, what), getattr(few, what))
             table.add(f"{contestant.name}: {what} against {few.name}", against)
-    table.add(
-        "bytes an event, indexes and its object's state included", f"{size() / ReceivedEvent.objects.count():.0f}"
-    )
+    table.add("bytes per event, with indexes and its object's state", f"{size() / ReceivedEvent.objects.count():.0f}")
     for label, milliseconds in admin_pages():
         table.add(f"admin: {label}", f"{milliseconds:.0f} ms")
     return table
@@ -203,7 +201,7 @@ def admin_pages() -> list[tuple[str, float]]:
         "its last page": {"p": "100"},
         "search for an event id": {"q": f"copy-{FIRST_COPY + 77}"},
         "search for a subject": {"q": f"student-{FIRST_COPY // 5 + 77}"},
-        "search for what is not there": {"q": "nobody"},
+        "search without a match": {"q": "nobody"},
         "failed ones": {"status__exact": "failed"},
         "pending ones": {"status__exact": "pending"},
         "dispatched ones": {"status__exact": "dispatched"},

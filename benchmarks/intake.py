@@ -84,10 +84,10 @@ def contestants(deployment: Deployment, stack: ExitStack) -> dict[str, Contestan
         Contestant("hand-written function view", django, f"/function/{peer.pk}/", Event.objects.count),
         Contestant("hand-written DRF view", django, f"/drf/{peer.pk}/", Event.objects.count),
         Contestant(
-            "this package, prepared by the driver", prepared, ours.get_absolute_url(), ReceivedEvent.objects.count
+            "this package, with the driver's options", prepared, ours.get_absolute_url(), ReceivedEvent.objects.count
         ),
         Contestant(
-            "hand-written function view, prepared by the driver", prepared, f"/function/{peer.pk}/", Event.objects.count
+            "hand-written function view, with those options", prepared, f"/function/{peer.pk}/", Event.objects.count
         ),
     ]  # fmt: skip
     if stripe.IS_INSTALLED:
@@ -107,7 +107,7 @@ def dj_stripe(deployment: Deployment, stack: ExitStack) -> Contestant:
 
 
 def measure(deployment: Deployment, *, rounds: int, seconds: float) -> Table:
-    """Measure every receiver in every round, each time in another order."""
+    """Measure every receiver in every round, in a different order each time."""
     with ExitStack() as stack:
         all_of_them = contestants(deployment, stack)
         for contestant in all_of_them.values():

@@ -61,7 +61,7 @@ Headers = Callable[[bytes], str]
 
 
 def no_more(body: bytes) -> str:
-    """Return the bytes of a request with only the vendor's headers."""
+    """Return no further header lines."""
     return ""
 
 
@@ -76,7 +76,7 @@ def post(
 ) -> Result:
     """POST one body after the other until ``seconds`` are over or no body is left, and wait for every response.
 
-    ``headers`` makes further header lines for each body.
+    ``headers`` returns further header lines for a body.
     """
     parts = urlsplit(url)
     # Looked up once, so that the client uses as little CPU time as possible.

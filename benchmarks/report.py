@@ -37,13 +37,14 @@ class Table:
 
 
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> str:
-    """Return the median of the ratios of each round, and the interval that has the true median with 95 % confidence.
+    """Return the median of the rounds' ratios, and the interval that contains the true median with 95 % confidence.
 
     The interval holds for any distribution. With fewer than six rounds, it is the smallest and the greatest ratio.
     """
     ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
     rounds = len(ratios)
-    # That k rounds or fewer are below the true median is as likely as k heads or fewer of as many tossed coins.
+    # A ratio is below the true median with probability 1/2. So the number of such ratios has the same distribution as
+    # the number of heads in as many coin tosses.
     ways = accumulate(comb(rounds, heads) for heads in range(rounds // 2))
     k = max(sum(2 * so_few <= 0.05 * 2**rounds for so_few in ways) - 1, 0)
     return f"{median(ratios):.2f} ({ratios[k]:.2f}–{ratios[-1 - k]:.2f})"

@@ -18,9 +18,9 @@ USER = PASSWORD = "demo"  # noqa: S105
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other demos out of the folder for the duration of the block. The system releases the lock of a dead process.
+    """Keep other demos out of the folder for the duration of the block. Raise CommandError if another demo uses it.
 
-    Raise CommandError if another demo uses the folder.
+    If this process dies, the operating system releases the lock.
     """
     with (folder / "lock").open("w") as lock:
         try:

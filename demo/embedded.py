@@ -40,7 +40,7 @@ def running_worker(app: Celery) -> Iterator[Worker]:
             raise TimeoutError("The Celery worker did not start.")
         yield worker
     finally:
-        state.should_terminate = 0  # type: ignore[assignment]  # an exit code, or None if the worker is to go on
+        state.should_terminate = 0  # type: ignore[assignment]  # an exit code; None while it should run
         for _ in range(2):  # Before it stops, the worker waits twice for a message, two seconds each.
             app.control.broadcast("ping")
         thread.join(10)

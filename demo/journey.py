@@ -1,4 +1,4 @@
-"""A student's visit to Big Interview, as a browser would make it, for when nobody is there to click."""
+"""A student's visit to Big Interview, as a browser would make it, for a demo that nobody watches."""
 
 import html
 import re

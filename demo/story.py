@@ -17,7 +17,7 @@ from fake_vendors.vendors import Attempt, Vendor, big_interview, innovative_educ
 KEY = "935d85189822bf96c28c4fa79d3d8f31"
 #: The API key of the fake Big Interview.
 API_KEY = "19633c68b4a75c2f7be52d5b1c1a6e0d"
-#: The fake Innovative Educators sends from this address, so that the allowlist decides something.
+#: The fake Innovative Educators sends from this address, so that the allowlist distinguishes it from strangers.
 VENDOR_ADDRESS = "127.0.0.2"
 #: Turns the ten minutes between two attempts into two seconds.
 TIME_SCALE = 300

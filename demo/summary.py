@@ -52,7 +52,7 @@ def summarize(event_ids: list[str], *, accepted: int, forged: int, rejected: int
 
 
 def _receiver_lines(events: list[ReceivedEvent]) -> list[Line]:
-    """For each receiver, compare the number of its events with the number of those that it was called for once."""
+    """Compare the number of each receiver's events with the number of events that it was called for exactly once."""
     expected: Counter[str] = Counter()
     once: Counter[str] = Counter()
     calls = Counter(Activity.objects.filter(event__in=events).values_list("receiver", "event_id"))

@@ -1,4 +1,4 @@
-"""Fake vendors that keep to the documentation of the real ones: headers, retries, success statuses, over real HTTP.
+"""Fake vendors that send what the real ones document, over real HTTP: headers, retries, success statuses.
 
 They use the standard library only: no Django, nothing of django_bi_integration or of the example project. Point them at
 any project that has a registration for the vendor:

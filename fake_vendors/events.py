@@ -36,7 +36,7 @@ def interview_created(
     exercise: int = EXERCISE,
     event_id: str | None = None,
 ) -> Event:
-    """Return the event of a new interview. As in all functions here, a missing ``event_id`` becomes a unique one."""
+    """Return the event of a new interview. Without an ``event_id``, all functions here choose a unique one."""
     interview = interview_object(interview_id, title, completed=False, created_at=at, updated_at=at, exercise=exercise)
     return _big_interview("interview.created", interview_id, partner_id, interview, event_id)
 

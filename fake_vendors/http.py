@@ -14,7 +14,7 @@ class _Connection(HTTPConnection):
     """A connection that another thread can shut down at any time."""
 
     overdue = False
-    #: A duplicate, because http.client detaches its socket for TLS, and for a response that ends with the connection.
+    #: A duplicate of the socket: http.client detaches its socket for TLS, or if the response ends with the connection.
     line: socket.socket | None = None
 
     def connect(self) -> None:
@@ -42,7 +42,7 @@ class _SecureConnection(HTTPSConnection, _Connection):
 def post(
     url: str, body: bytes, headers: Mapping[str, str], *, timeout: float, source_address: str | None = None
 ) -> int | str:
-    """POST ``body`` and return the status, or the reason why there is none. Redirects are not followed.
+    """POST ``body`` and return the status, or the reason if there is no response. Redirects are not followed.
 
     ``timeout`` is in seconds and covers the whole exchange, so a response that arrives byte by byte does not extend it.
     ``headers`` are sent in their order; a Content-Length among them only marks the position of the real one.
@@ -65,7 +65,7 @@ def post(
         return TIMED_OUT if connection.overdue else str(error) or type(error).__name__
     finally:
         timer.cancel()
-        timer.join()  # The timer must not shut down a line after it was closed.
+        timer.join()  # So that the timer cannot shut down a socket that is closed already.
         connection.close_line()
 
 

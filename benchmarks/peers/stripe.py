@@ -1,7 +1,7 @@
 """dj-stripe's endpoint, if it is installed: a widely used receiver of another vendor's events.
 
-It verifies the signature and stores the request, and nothing more: as it does where its project has a callback that
-leaves the rest to a task.
+It verifies the signature and stores the request, and nothing more, as in a project whose callback leaves the rest to a
+task.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ class ReceiverLog:
         Activity.objects.create(receiver=self.receiver, event=self.event, student=student, kind=kind, text=text[:500])
 
     def late(self, text: str, student: Student) -> None:
-        """Write that the event is stale and was left out."""
+        """Write that the event is stale and changed nothing."""
         self.write(
             Activity.Kind.LATE, _("%(text)s (this event came late, so newer data is kept)") % {"text": text}, student
         )

@@ -1,9 +1,9 @@
 """What this project does with the vendors' events. Copy from here.
 
 * A receiver sets a state (``update_or_create``) instead of adding to one, so a replayed event changes nothing.
-* It leaves a stale event out (``event.is_stale``): a newer event about the same object was dispatched before.
+* It ignores a stale event (``event.is_stale``): a newer event about the same object was dispatched before.
 * It expects any field of ``data`` to be None, because the vendors leave out what they do not know.
-* It sends e-mail from ``transaction.on_commit``, because a rollback cannot take an e-mail back.
+* It sends e-mail from ``transaction.on_commit``, because a rollback cannot undo an e-mail.
 
 The package runs each receiver in a savepoint, and commits its changes together with the record that it is done. So each
 call leaves exactly one ``Activity``, even if the worker is killed halfway through.

@@ -58,7 +58,7 @@ class Command(BaseCommand):
 
     def handle(self, *, once: bool, port: int, pause: float, reset: bool, **options: Any) -> None:
         if connection.vendor != "sqlite" or not app.conf.broker_url.startswith("memory"):
-            raise CommandError("The demo brings a database and a broker. Unset DATABASE_URL and CELERY_BROKER_URL.")
+            raise CommandError("The demo includes a database and a broker. Unset DATABASE_URL and CELERY_BROKER_URL.")
         stop = _stop_on_signals()
         with ExitStack() as running:
             # With a separate database and any free port, it can run beside a demo that somebody is watching.
